@@ -1,0 +1,159 @@
+"""Keys: 256 random bits, shown once, kept as SHA-256 and found in memory."""
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Any, NamedTuple
+
+from sqlalchemy import func, insert, select, update
+
+from app.access.tables import ApiKey
+from app.core.errors import InvalidInput, NotFound, Unauthenticated
+from app.core.ids import short_id
+from app.db.changes import announce
+from app.db.engine import Tx
+
+SCOPES = ("ingest", "check", "read", "manage", "admin")
+PREFIX_LENGTH = 11
+
+
+class Key(NamedTuple):
+    """A key as the doors see it. `admin` may do everything."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: frozenset[str]
+    user_id: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def may(self, scope: str) -> bool:
+        """Whether the key carries that scope."""
+        return scope in self.scopes or "admin" in self.scopes
+
+
+def digest_of(token: str) -> str:
+    """What is stored of a key. A fast hash is right for 256 random bits."""
+    return sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class KeyRing:
+    """Every live key in memory, by digest; reloaded whenever one of them changes."""
+
+    def __init__(self, admin_key: str | None, started_at: datetime) -> None:
+        self._live: dict[str, Key] = {}
+        self._fixed: dict[str, Key] = {}
+        if admin_key:
+            key = Key(
+                "key_environment",
+                "TOLLGATE_ADMIN_KEY",
+                admin_key[:PREFIX_LENGTH],
+                frozenset({"admin"}),
+                None,
+                started_at,
+                None,
+                None,
+            )
+            self._fixed[digest_of(admin_key)] = key
+
+    async def reload(self, tx: Tx, _changed: set[str]) -> None:
+        """Read every key that was not revoked."""
+        rows = await tx.fetch(select(*ApiKey.__table__.c).where(ApiKey.revoked_at.is_(None)))
+        live = {row.digest: _key(row) for row in rows}
+        self._live = live | self._fixed
+
+    def find(self, token: str, now: datetime) -> Key:
+        """The key that this token is.
+
+        Raises:
+            Unauthenticated: unknown, revoked or expired.
+        """
+        digest = digest_of(token)
+        key = self._live.get(digest)
+        if key is None or not compare_digest(digest, digest_of(token)):
+            raise Unauthenticated("this key is not known, or was revoked")
+        if key.expires_at is not None and key.expires_at <= now:
+            raise Unauthenticated("this key has expired")
+        return key
+
+
+def _key(row: Any) -> Key:
+    return Key(
+        row.id,
+        row.name,
+        row.prefix,
+        frozenset(row.scopes.split(",")),
+        row.user_id,
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+    )
+
+
+async def create_key(
+    tx: Tx,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    user_id: str | None,
+    expires_at: datetime | None,
+    now: datetime,
+) -> tuple[Key, str]:
+    """Make a key; the second value is the key itself and is never seen again."""
+    wanted = sorted(set(scopes))
+    if unknown := set(wanted) - set(SCOPES):
+        raise InvalidInput.at("/scopes", f"unknown scope: {', '.join(sorted(unknown))}")
+    if not wanted:
+        raise InvalidInput.at("/scopes", "a key needs at least one scope")
+    token = f"tg_{secrets.token_urlsafe(32)}"
+    row = {
+        "id": short_id("key"),
+        "name": name,
+        "prefix": token[:PREFIX_LENGTH],
+        "digest": digest_of(token),
+        "scopes": ",".join(wanted),
+        "user_id": user_id,
+        "created_at": now,
+        "expires_at": expires_at,
+        "revoked_at": None,
+    }
+    await tx.run(insert(ApiKey), [row])
+    await announce(tx, "keys", row["id"] or "", now)
+    key = Key(
+        str(row["id"]),
+        name,
+        token[:PREFIX_LENGTH],
+        frozenset(wanted),
+        user_id,
+        now,
+        expires_at,
+        None,
+    )
+    return key, token
+
+
+async def list_keys(tx: Tx) -> list[Key]:
+    """Every key there ever was, newest first."""
+    rows = await tx.fetch(select(*ApiKey.__table__.c).order_by(ApiKey.created_at.desc(), ApiKey.id))
+    return [_key(row) for row in rows]
+
+
+async def revoke_key(tx: Tx, key_id: str, now: datetime) -> None:
+    """From the commit on, the key opens nothing, in any process."""
+    changed = await tx.run(
+        update(ApiKey)
+        .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+        .values(revoked_at=now)
+    )
+    if not changed:
+        raise NotFound("no such live key", id=key_id)
+    await announce(tx, "keys", key_id, now)
+
+
+async def any_key(tx: Tx) -> bool:
+    """Whether a key was ever made."""
+    return bool((await tx.fetch(select(func.count()).select_from(ApiKey)))[0][0])

@@ -1,0 +1,187 @@
+"""The terminal: `tollgate serve`, `migrate`, `keys`, `audit`, `demo`."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import msgspec
+import typer
+import uvicorn
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import make_url
+
+from app.access.keys import create_key, list_keys, revoke_key
+from app.core.clock import Clock, rfc3339
+from app.core.errors import AppError
+from app.db.engine import Database, Tx
+from app.db.migrate import newest_revision, upgrade
+from app.main import create_asgi
+from app.runtime import build
+from app.settings import Settings
+from app.start import NotReadyError, prepare
+from app.web.logs import configure
+from app.web.server import HeadDeadlineProtocol
+
+T = TypeVar("T")
+app = typer.Typer(
+    help="Usage metering, pricing and spend limits for AI APIs.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+console = Console()
+complaints = Console(stderr=True)
+
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(help="sqlite:///path or postgresql://…; else TOLLGATE_DATABASE_URL."),
+]
+
+
+def _settings(**given: Any) -> Settings:
+    return Settings(**{name: value for name, value in given.items() if value is not None})
+
+
+def _refuse(why: str) -> NoReturn:
+    complaints.print(f"[red]tollgate:[/red] {why}", highlight=False)
+    raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve.")] = None,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Serve. SQLite needs nothing beforehand; the first start prints an admin key, once."""
+    settings = _settings(host=host, port=port, workers=workers, database_url=database_url)
+    configure(settings.log_level, settings.log_format)
+    try:
+        prepared = asyncio.run(prepare(settings, Clock()))
+    except (NotReadyError, AppError, OSError, ValueError) as error:
+        _refuse(str(error))
+    _greet(settings, prepared.admin_key)
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "http": HeadDeadlineProtocol,
+        "ws": "none",
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": 8,
+        "timeout_keep_alive": 75,
+        "backlog": 2048,
+    }
+    if settings.workers == 1:
+        uvicorn.run(create_asgi(build(settings)), **options)
+        return
+    os.environ["TOLLGATE_DATABASE_URL"] = settings.database_url
+    uvicorn.run("app.main:serve", factory=True, workers=settings.workers, **options)
+
+
+def _greet(settings: Settings, admin_key: str | None) -> None:
+    address = f"http://{settings.host}:{settings.port}"
+    url = make_url(settings.database_url).render_as_string(hide_password=True)
+    console.print(f"[bold]Tollgate[/bold] at {address} on {url}", highlight=False)
+    if admin_key is None:
+        return
+    console.print(f"\n  admin key (shown once): [bold]{admin_key}[/bold]\n", highlight=False)
+    body = '{"user_id":"alice","provider":"openai","model":"gpt-4o-mini",'
+    body += '"usage":{"input_tokens":1200,"output_tokens":300}}'
+    console.print("  try it:", highlight=False)
+    print(  # noqa: T201  (not wrapped, so that it can be copied whole)
+        f"  curl -s {address}/v1/events -H 'Authorization: Bearer {admin_key}' "
+        f"-H 'Content-Type: application/json' -d '{body}'\n",
+        flush=True,
+    )
+
+
+@app.command()
+def migrate(database_url: DatabaseUrl = None) -> None:
+    """Bring the database's schema to this version."""
+    settings = _settings(database_url=database_url)
+    try:
+        asyncio.run(upgrade(settings.database_url))
+    except (AppError, OSError, ValueError) as error:
+        _refuse(str(error))
+    console.print(f"the schema is at revision {newest_revision()}", highlight=False)
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+
+def _with_database(database_url: str | None, act: Callable[[Database], Awaitable[T]]) -> T:
+    settings = _settings(database_url=database_url)
+
+    async def run() -> T:
+        db = Database.open(settings.database_url, pool_size=4)
+        try:
+            return await act(db)
+        finally:
+            await db.close()
+
+    try:
+        return asyncio.run(run())
+    except AppError as error:
+        _refuse(str(error))
+
+
+@keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="What the key is for.")],
+    scopes: Annotated[str, typer.Option(help="ingest,check,read,manage,admin")],
+    user: Annotated[str | None, typer.Option(help="Bind the key to one user.")] = None,
+    expires_at: Annotated[datetime | None, typer.Option(help="UTC; absent: never.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    database_url: DatabaseUrl = None,
+) -> None:
+    """Make a key and print it: the only time that it can be seen."""
+    now = Clock().now()
+    expires = None if expires_at is None else expires_at.replace(tzinfo=now.tzinfo)
+
+    async def work(tx: Tx) -> Any:
+        return await create_key(
+            tx, name=name, scopes=scopes.split(","), user_id=user, expires_at=expires, now=now
+        )
+
+    key, token = _with_database(database_url, lambda db: db.write(work, alone=True))
+    if json:
+        found = {"id": key.id, "key": token, "prefix": key.prefix, "scopes": sorted(key.scopes)}
+        print(msgspec.json.encode(found | {"user_id": user}).decode())  # noqa: T201
+        return
+    console.print(f"[bold]{token}[/bold]  ({key.id}, shown once)", highlight=False)
+
+
+@keys.command("list")
+def keys_list(database_url: DatabaseUrl = None) -> None:
+    """Show every key by its prefix; the keys themselves are not stored."""
+    table = Table("id", "prefix", "name", "scopes", "user", "made", "expires", "revoked")
+    for key in _with_database(database_url, lambda db: db.read(list_keys)):
+        table.add_row(
+            key.id,
+            f"{key.prefix}…",
+            key.name,
+            ", ".join(sorted(key.scopes)),
+            key.user_id or "",
+            rfc3339(key.created_at)[:19],
+            rfc3339(key.expires_at)[:19] if key.expires_at else "",
+            rfc3339(key.revoked_at)[:19] if key.revoked_at else "",
+        )
+    console.print(table)
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
+    """From now on the key opens nothing, in any process."""
+
+    async def work(tx: Tx) -> None:
+        await revoke_key(tx, key_id, Clock().now())
+
+    _with_database(database_url, lambda db: db.write(work, alone=True))
+    console.print(f"{key_id} is revoked", highlight=False)

@@ -1,0 +1,1 @@
+"""Words every package shares: money, time, counters, identity, failure."""

@@ -1,0 +1,483 @@
+"""Open transactions. This is the only module that begins, commits or rolls back.
+
+`write(work)` runs `work(tx)` as one unit: durable when it returns, or it never happened. It is
+retried on lock, serialization and lost-connection errors, so `work` may run more than once and
+must do nothing that cannot be rolled back. `read(work)` sees one consistent snapshot.
+
+Both give up within a few seconds with `Unavailable`: a database that has stopped answering must
+not hold callers.
+"""
+
+import asyncio
+import random
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import apsw
+import asyncpg
+from loguru import logger
+from sqlalchemy import Executable, make_url
+from sqlalchemy import exc as sa_exc
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.core.errors import Unavailable
+from app.db import sqlite
+
+T = TypeVar("T")
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+
+CONFIG_LOCK = 0x746F6C6C
+"""Advisory lock: ingest holds it shared, a change of configuration alone (see `access/known`)."""
+
+TIMEOUT_S = 4.5
+"""How long a caller waits for the database before it is told 503."""
+ATTEMPTS = 4
+
+_RETRY_SQLSTATES = ("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25006", "53300")
+
+
+class Tx(ABC):
+    """One open transaction. `hot` is the driver's own connection, for `db/upsert.py` alone."""
+
+    dialect: str
+    hot: Any
+
+    @abstractmethod
+    async def fetch(
+        self, statement: Executable, parameters: Parameters = None
+    ) -> Sequence[Row[Any]]:
+        """Run a statement that returns rows and give them all."""
+
+    @abstractmethod
+    async def run(self, statement: Executable, parameters: Parameters = None) -> int:
+        """Run a statement that changes rows and say how many."""
+
+    async def first(self, statement: Executable, parameters: Parameters = None) -> Row[Any] | None:
+        """The first row, or None."""
+        rows = await self.fetch(statement, parameters)
+        return rows[0] if rows else None
+
+
+class Database(ABC):
+    """One database, seen as a way to write and a way to read."""
+
+    dialect: str
+
+    @staticmethod
+    def open(url: str, *, pool_size: int = 8) -> "Database":
+        """Open `sqlite:///path` or `postgresql://…`; nothing is connected yet."""
+        if make_url(url).get_backend_name() == "sqlite":
+            return SqliteDatabase(url)
+        return PostgresDatabase(url, pool_size)
+
+    @abstractmethod
+    def _writing(self, *, alone: bool) -> Any:
+        """Context manager: an open write transaction, committed at its end."""
+
+    @abstractmethod
+    def _reading(self) -> Any:
+        """Context manager: an open snapshot."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let every connection go."""
+
+    async def write(
+        self,
+        work: Callable[[Tx], Awaitable[T]],
+        *,
+        alone: bool = False,
+        within_s: float = TIMEOUT_S,
+    ) -> T:
+        """Run `work` in one durable transaction. `alone`: with no ingest transaction beside it."""
+        return await _attempt(lambda: self._writing(alone=alone), work, within_s)
+
+    async def read(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+        """Run `work` on one consistent snapshot; it cannot write."""
+        return await _attempt(self._reading, work, within_s)
+
+    @abstractmethod
+    def _glancing(self) -> Any:
+        """Context manager: a connection for a few short reads, in no transaction."""
+
+    async def glance(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+        """Run a few short reads by key, each seeing what is committed when it runs.
+
+        On SQLite they run on the event loop: nothing that scans belongs here.
+        """
+        return await _attempt(self._glancing, work, within_s)
+
+    @abstractmethod
+    def lane(self) -> "Lane":
+        """A writer that keeps its connection between transactions, for the intake."""
+
+
+class Lane(ABC):
+    """One writer that keeps its connection open between transactions."""
+
+    @abstractmethod
+    def _writing(self) -> Any:
+        """Context manager: an open write transaction, committed at its end."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let the connection go."""
+
+    async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+        """As `Database.write`."""
+        return await _attempt(self._writing, work, within_s)
+
+
+async def _attempt(
+    opening: Callable[[], Any], work: Callable[[Tx], Awaitable[T]], within_s: float
+) -> T:
+    try:
+        async with asyncio.timeout(within_s):
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    async with opening() as tx:
+                        return await work(tx)
+                except Exception as error:
+                    if not is_transient(error):
+                        raise
+                    if attempt == ATTEMPTS or not is_retryable(error):
+                        _note(error)
+                        raise Unavailable("the database did not accept the work") from error
+                await asyncio.sleep(random.uniform(0.01, 0.05) * 3**attempt)
+    except TimeoutError as error:
+        _note(error)
+        raise Unavailable("the database did not answer in time") from error
+    raise AssertionError("unreachable")
+
+
+def _note(error: BaseException) -> None:
+    logger.bind(error=f"{type(error).__name__}: {error}"[:300]).warning("database.unavailable")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What the driver itself said, beneath SQLAlchemy's wrapping."""
+    while True:
+        inner = getattr(error, "orig", None) or error.__cause__
+        if inner is None or not isinstance(error, sa_exc.SQLAlchemyError | sqlite.Error):
+            sqlstate = getattr(error, "sqlstate", None)
+            below = error.__cause__
+            if sqlstate and isinstance(below, asyncpg.PostgresError):
+                return below
+            return error
+        error = inner
+
+
+_SQLITE_TRANSIENT = (
+    apsw.BusyError,
+    apsw.LockedError,
+    apsw.FullError,
+    apsw.IOError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+    apsw.InterruptError,
+    apsw.NoMemError,
+    apsw.ProtocolError,
+)
+_POSTGRES_TRANSIENT = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresSystemError,
+)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the database could not do it now, as opposed to never."""
+    cause = _cause(error)
+    return isinstance(
+        cause,
+        (*_SQLITE_TRANSIENT, *_POSTGRES_TRANSIENT, OSError, EOFError, sa_exc.TimeoutError),
+    )
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether trying again at once may help: a lock, a lost connection; not a full disk."""
+    cause = _cause(error)
+    if isinstance(cause, apsw.Error):
+        return isinstance(cause, apsw.BusyError | apsw.LockedError | apsw.ProtocolError)
+    sqlstate = getattr(cause, "sqlstate", None)
+    if isinstance(sqlstate, str):
+        return sqlstate in _RETRY_SQLSTATES or sqlstate.startswith("08")
+    return not isinstance(cause, sa_exc.TimeoutError)
+
+
+# ---- SQLite -----------------------------------------------------------------------------------
+
+
+class _SqliteTx(Tx):
+    dialect = "sqlite"
+
+    def __init__(self, raw: apsw.Connection) -> None:
+        self.hot = raw
+        self._sa: Connection | None = None
+
+    def _run(self, statement: Executable, parameters: Parameters) -> tuple[Sequence[Row[Any]], int]:
+        if self._sa is None:
+            self._sa = sqlite.engine_over(self.hot).connect()
+        result = self._sa.execute(statement, parameters)
+        return (result.fetchall() if result.returns_rows else (), result.rowcount)
+
+    async def fetch(
+        self, statement: Executable, parameters: Parameters = None
+    ) -> Sequence[Row[Any]]:
+        return (await asyncio.to_thread(self._run, statement, parameters))[0]
+
+    async def run(self, statement: Executable, parameters: Parameters = None) -> int:
+        return (await asyncio.to_thread(self._run, statement, parameters))[1]
+
+
+class SqliteDatabase(Database):
+    """One writer connection for the process, and a few that can only read."""
+
+    dialect = "sqlite"
+    READERS = 4
+
+    def __init__(self, url: str) -> None:
+        path = make_url(url).database
+        if not path or path == ":memory:":
+            raise ValueError("a SQLite database needs a file: sqlite:///./tollgate.db")
+        self.path = path
+        self._writer: apsw.Connection | None = None
+        self._turn = asyncio.Lock()
+        self._committer = ThreadPoolExecutor(1, "commit")
+        self._readers: list[apsw.Connection] = []
+        self._free = asyncio.Semaphore(self.READERS)
+        self._peek: apsw.Connection | None = None
+
+    @asynccontextmanager
+    async def _writing(self, *, alone: bool = False) -> AsyncIterator[Tx]:
+        async with self._turn:
+            if self._writer is None:
+                self._writer = sqlite.connect(self.path)
+            raw = self._writer
+            while True:  # another process may hold the lock: wait without holding up the loop
+                try:
+                    raw.execute("BEGIN IMMEDIATE")
+                    break
+                except apsw.BusyError:
+                    await asyncio.sleep(random.uniform(0.001, 0.008))
+            try:
+                yield _SqliteTx(raw)
+                loop = asyncio.get_running_loop()
+                commit = loop.run_in_executor(self._committer, raw.execute, "COMMIT")
+                await asyncio.shield(commit)
+            except BaseException:
+                with suppress(UnboundLocalError, apsw.Error):
+                    await asyncio.wait([commit])
+                if raw.in_transaction:
+                    with suppress(apsw.Error):
+                        raw.execute("ROLLBACK")
+                raise
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Tx]:
+        async with self._free:
+            raw = self._readers.pop() if self._readers else sqlite.connect(self.path, readonly=True)
+            try:
+                raw.execute("BEGIN")
+                yield _SqliteTx(raw)
+            finally:
+                if raw.in_transaction:
+                    raw.execute("ROLLBACK")
+                self._readers.append(raw)
+
+    @asynccontextmanager
+    async def _glancing(self) -> AsyncIterator[Tx]:
+        if self._peek is None:
+            self._peek = sqlite.connect(self.path, readonly=True)
+        yield _SqliteTx(self._peek)
+
+    def lane(self) -> Lane:
+        return _SqliteLane(self)
+
+    async def close(self) -> None:
+        async with self._turn:
+            for raw in (*self._readers, self._peek, self._writer):
+                if raw is not None:
+                    raw.close()
+            self._readers, self._peek, self._writer = [], None, None
+        self._committer.shutdown(wait=False)
+
+
+class _SqliteLane(Lane):
+    def __init__(self, db: SqliteDatabase) -> None:
+        self._db = db
+
+    def _writing(self) -> Any:
+        return self._db._writing()
+
+    async def close(self) -> None:
+        """The writer connection belongs to the database."""
+
+
+async def migrate(url: str, work: Callable[[Connection], None]) -> None:
+    """Run schema changes in one transaction, alone; nothing of them stays if one fails."""
+    if make_url(url).get_backend_name() == "sqlite":
+        raw = sqlite.connect(make_url(url).database or "")
+        try:
+            raw.set_busy_timeout(10_000)
+            raw.execute("BEGIN IMMEDIATE")
+            with sqlite.engine_over(raw).connect() as sa:
+                work(sa)
+            raw.execute("COMMIT")
+        finally:
+            raw.close()
+        return
+    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    try:
+        async with engine.begin() as sa:
+            await sa.exec_driver_sql(_ALONE)
+            await sa.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+# ---- PostgreSQL -------------------------------------------------------------------------------
+
+
+class _PostgresTx(Tx):
+    dialect = "postgresql"
+
+    def __init__(self, sa: AsyncConnection, raw: Any) -> None:
+        self._sa = sa
+        self.hot = raw
+
+    async def fetch(
+        self, statement: Executable, parameters: Parameters = None
+    ) -> Sequence[Row[Any]]:
+        return (await self._sa.execute(statement, parameters)).fetchall()
+
+    async def run(self, statement: Executable, parameters: Parameters = None) -> int:
+        return (await self._sa.execute(statement, parameters)).rowcount
+
+
+_SHARED = f"SELECT pg_advisory_xact_lock_shared({CONFIG_LOCK})"
+_ALONE = f"SELECT pg_advisory_xact_lock({CONFIG_LOCK})"
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+@asynccontextmanager
+async def _ended(sa: AsyncConnection, begin: str) -> AsyncIterator[_PostgresTx]:
+    """Begin with `begin`, commit at the end; a connection in doubt is dropped, never reused."""
+    raw = (await sa.get_raw_connection()).driver_connection
+    assert raw is not None
+    try:
+        await raw.execute(begin)
+        yield _PostgresTx(sa, raw)
+        await raw.execute("COMMIT")
+    except BaseException as error:
+        if is_transient(error) or not await _rolled_back(raw, error):
+            raw.terminate()
+            with suppress(Exception):
+                await sa.invalidate()
+        raise
+
+
+async def _rolled_back(raw: Any, error: BaseException) -> bool:
+    """Undo after a refusal of our own; False where the connection can no longer be trusted."""
+    if not isinstance(error, Exception) or raw.is_closed():
+        return False
+    try:
+        async with asyncio.timeout(1):
+            await raw.execute("ROLLBACK")
+    except Exception:
+        return False
+    return True
+
+
+class PostgresDatabase(Database):
+    """A small pool; SQLAlchemy holds the connections, transactions are ended here."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: str, pool_size: int) -> None:
+        parsed = make_url(url).set(drivername="postgresql+asyncpg")
+        query = dict(parsed.query)
+        connect: dict[str, Any] = {
+            "timeout": 3,
+            "server_settings": {"application_name": "tollgate"},
+        }
+        if query.pop("pgbouncer", "") in ("1", "true"):
+            connect["statement_cache_size"] = 0
+            query["prepared_statement_cache_size"] = "0"
+        self.engine: AsyncEngine = create_async_engine(
+            parsed.set(query=query),
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=3,
+            connect_args=connect,
+        )
+        self._peek: AsyncConnection | None = None
+
+    @asynccontextmanager
+    async def _writing(self, *, alone: bool = False) -> AsyncIterator[Tx]:
+        begin = f"BEGIN; {_ALONE}" if alone else f"BEGIN; {_SHARED}"
+        async with self.engine.connect() as sa, _ended(sa, begin) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[Tx]:
+        async with self.engine.connect() as sa, _ended(sa, _READ) as tx:
+            yield tx
+
+    @asynccontextmanager
+    async def _glancing(self) -> AsyncIterator[Tx]:
+        if self._peek is None:
+            self._peek = await self.engine.connect()
+        sa = self._peek
+        try:
+            yield _PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
+        except BaseException:
+            if self._peek is sa:
+                self._peek = None
+            with suppress(Exception):
+                await sa.invalidate()
+                await sa.close()
+            raise
+
+    def lane(self) -> Lane:
+        return _PostgresLane(self.engine)
+
+    async def close(self) -> None:
+        if self._peek is not None:
+            await self._peek.close()
+        await self.engine.dispose()
+
+
+class _PostgresLane(Lane):
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._sa: AsyncConnection | None = None
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Tx]:
+        if self._sa is None:
+            self._sa = await self._engine.connect()
+        try:
+            async with _ended(self._sa, f"BEGIN; {_SHARED}") as tx:
+                yield tx
+        except BaseException:
+            if self._sa is not None and self._sa.invalidated:
+                await self.close()
+            raise
+
+    async def close(self) -> None:
+        sa, self._sa = self._sa, None
+        if sa is not None:
+            with suppress(Exception):
+                await sa.close()

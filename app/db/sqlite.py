@@ -1,0 +1,199 @@
+"""SQLAlchemy's SQLite dialect over apsw, so that one current SQLite library opens the file.
+
+Two SQLite libraries in one process must never open the same file: closing it in one drops the
+other's POSIX locks. The one Python ships is also often older than 3.51.3, which has a bug that can
+corrupt a WAL when two connections checkpoint at once. So everything here goes through apsw.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
+
+import apsw
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.base import SQLiteDialect
+from sqlalchemy.pool import NullPool
+
+from app.core.clock import to_micros
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA wal_autocheckpoint = 16000",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA cache_size = -65536",
+)
+
+
+def connect(path: str, *, readonly: bool = False) -> apsw.Connection:
+    """Open the file the way every connection of ours is opened: durable, WAL, no waiting.
+
+    A writer never waits inside SQLite (that would hold up the event loop); the engine retries.
+    """
+    connection = apsw.Connection(path)
+    connection.set_busy_timeout(5000)
+    for pragma in PRAGMAS:
+        connection.execute(pragma).fetchall()
+    connection.convert_binding = _bind
+    if readonly:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+        connection.set_busy_timeout(1000)
+    else:
+        connection.set_busy_timeout(0)
+    return connection
+
+
+def _bind(_cursor: Any, _number: int, value: object) -> int:
+    if isinstance(value, datetime):
+        return to_micros(value)
+    raise TypeError(f"cannot store a {type(value).__name__}")
+
+
+class Cursor:
+    """A PEP 249 cursor over an apsw one."""
+
+    arraysize = 1
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._rows: Iterator[tuple[Any, ...]] = iter(())
+        self.description: list[tuple[Any, ...]] | None = None
+        self.rowcount = -1
+        self.lastrowid = 0
+
+    def _describe(self, cursor: Any, _sql: str, _bindings: Any) -> bool:
+        found = cursor.get_description()
+        self.description = [(name, *(None,) * 6) for name, _ in found] if found else None
+        return True
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._run(sql, lambda cursor: cursor.execute(sql, tuple(parameters)))
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        self._run(sql, lambda cursor: cursor.executemany(sql, [tuple(row) for row in rows]))
+
+    def _run(self, sql: str, act: Any) -> None:
+        self.description = None
+        cursor = self._connection.cursor()
+        cursor.exec_trace = self._describe
+        before = self._connection.total_changes()
+        try:
+            act(cursor)
+            reads = self.description is not None
+            self._rows = iter(cursor) if reads else iter(())
+            if reads and sql.lstrip()[:6].upper() != "SELECT":
+                self._rows = iter(list(self._rows))  # a write with RETURNING is run to its end
+        except apsw.Error as error:
+            raise _translated(error) from error
+        self.rowcount = self._connection.total_changes() - before
+        self.lastrowid = self._connection.last_insert_rowid()
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return next(self._rows, None)
+
+    def fetchmany(self, size: int | None = None) -> list[tuple[Any, ...]]:
+        wanted = self.arraysize if size is None else size
+        return [row for _, row in zip(range(wanted), self._rows, strict=False)]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        try:
+            return list(self._rows)
+        except apsw.Error as error:
+            raise _translated(error) from error
+
+    def close(self) -> None:
+        self._rows = iter(())
+
+
+class Connection:
+    """A PEP 249 connection whose transactions are begun and ended by `db/engine.py` alone."""
+
+    def __init__(self, raw: apsw.Connection) -> None:
+        self.raw = raw
+
+    def cursor(self) -> Cursor:
+        return Cursor(self.raw)
+
+    def commit(self) -> None:
+        """Nothing: whoever began the transaction ends it."""
+
+    def rollback(self) -> None:
+        """Nothing: whoever began the transaction ends it."""
+
+    def close(self) -> None:
+        """Nothing: the raw connection belongs to the engine that opened it."""
+
+
+class Error(Exception):
+    """PEP 249's root; SQLAlchemy wraps what derives from it."""
+
+
+class OperationalError(Error):
+    """The database could not do it now."""
+
+
+class IntegrityError(Error):
+    """A constraint refused it."""
+
+
+class ProgrammingError(Error):
+    """The statement is wrong."""
+
+
+def _translated(error: apsw.Error) -> Error:
+    if isinstance(error, apsw.ConstraintError):
+        return IntegrityError(str(error))
+    if isinstance(error, apsw.SQLError | apsw.BindingsError | apsw.MisuseError):
+        return ProgrammingError(str(error))
+    return OperationalError(str(error))
+
+
+_DBAPI = SimpleNamespace(
+    paramstyle="qmark",
+    threadsafety=1,
+    apilevel="2.0",
+    version=apsw.apsw_version(),
+    sqlite_version=apsw.sqlite_lib_version(),
+    sqlite_version_info=tuple(int(part) for part in apsw.sqlite_lib_version().split(".")),
+    Error=Error,
+    DatabaseError=Error,
+    InterfaceError=ProgrammingError,
+    DataError=IntegrityError,
+    InternalError=OperationalError,
+    NotSupportedError=ProgrammingError,
+    Warning=Warning,
+    OperationalError=OperationalError,
+    IntegrityError=IntegrityError,
+    ProgrammingError=ProgrammingError,
+)
+
+
+class ApswDialect(SQLiteDialect):
+    """`sqlite+apsw`: what SQLAlchemy needs to speak through our connections."""
+
+    driver = "apsw"
+    supports_statement_cache = True
+    default_paramstyle = "qmark"
+
+    @classmethod
+    def import_dbapi(cls) -> ModuleType:
+        return cast(ModuleType, _DBAPI)
+
+    def create_connect_args(self, url: URL) -> Any:
+        return [], {}
+
+    def _get_server_version_info(self, connection: Any) -> Any:
+        return _DBAPI.sqlite_version_info
+
+
+registry.register("sqlite.apsw", "app.db.sqlite", "ApswDialect")
+
+
+def engine_over(raw: apsw.Connection) -> Engine:
+    """An SQLAlchemy engine whose every connection is this one."""
+    return create_engine("sqlite+apsw://", creator=lambda: Connection(raw), poolclass=NullPool)

@@ -1,0 +1,1 @@
+"""The river: accept, price, log, sum, limit, warn."""

@@ -1,0 +1,176 @@
+"""Events to calls: what can be judged without the database is judged here, once. Pure."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import NamedTuple
+
+from app.core.counters import (
+    COUNTERS,
+    MICROS_PER_SECOND,
+    NOTHING,
+    REQUESTS,
+    SECONDS,
+    Usage,
+    has_parts,
+    part_beyond_whole,
+)
+from app.core.errors import InvalidInput, OutOfWindow
+from app.core.ids import uuid7
+from app.core.money import Nanos, from_usd
+from app.ingest.decode import EventIn, canonical
+
+_FIRST_SECONDS = min(COUNTERS.index(name) for name in SECONDS)
+_CACHE_WRITE, _WRITE_5M, _WRITE_1H = (
+    COUNTERS.index(f"cache_write_{part}tokens") for part in ("", "5m_", "1h_")
+)
+_ONE_REQUEST: Usage = tuple(int(place == REQUESTS) for place in range(len(COUNTERS)))
+MAX_TAGS = 16
+_BYTES = (
+    *(("user_id", 512), ("id", 1024), ("provider", 256), ("model", 512), ("task_type", 256)),
+    *(("endpoint", 1024), ("team_id", 512), ("api_key_id", 512), ("session_id", 512)),
+    *(("backend", 512), ("pool", 512)),
+)
+"""How long a name may be in UTF-8: an index entry of PostgreSQL holds some 2,700 bytes."""
+
+
+class Window(NamedTuple):
+    """Which timestamps are accepted, relative to arrival."""
+
+    past: timedelta = timedelta(days=35)
+    future: timedelta = timedelta(minutes=5)
+
+
+class Call(NamedTuple):
+    """One AI call as reported, whatever format it arrived in; everything in it is valid."""
+
+    event: EventIn
+    event_id: str
+    at: datetime
+    usage: Usage
+    cost_nanos: Nanos | None
+    body_hash: int
+
+
+def call_from(
+    event: EventIn, now: datetime, window: Window | None, *, plain: bool, base: str = ""
+) -> Call:
+    """Judge one event.
+
+    `window` is None for a backfill. `plain` says that the body was ASCII without escapes, so that
+    no name in it can hold a control character or be longer in UTF-8 than in characters.
+
+    Raises:
+        InvalidInput, OutOfWindow: `errors` names the place, under the pointer `base`.
+    """
+    digest = blake2b(canonical(event), digest_size=8).digest()
+    at = now if event.timestamp is None else _instant(event.timestamp, now, window, base)
+    cost = None
+    if event.cost_usd is not None:
+        cost = _stated(event.cost_usd, base)
+    if not plain:
+        _check_names(event, base)
+    if event.tags is not None and len(event.tags) > MAX_TAGS:
+        raise InvalidInput.at(f"{base}/tags", f"at most {MAX_TAGS} tags")
+    if event.context is not None and len(event.context) > MAX_TAGS:
+        raise InvalidInput.at(f"{base}/context", f"at most {MAX_TAGS} pairs")
+    usage = _ONE_REQUEST if event.usage is None else usage_from(event, base)
+    body_hash = int.from_bytes(digest, "big", signed=True)
+    return Call(event, event.id or uuid7(), at, usage, cost, body_hash)
+
+
+def usage_from(event: EventIn, base: str) -> Usage:
+    """The counters as one tuple, durations in microseconds.
+
+    Raises:
+        InvalidInput: parts that sum to more than their whole; both are named.
+    """
+    sent = event.usage
+    if sent is None:
+        return NOTHING
+    usage: Usage = tuple(getattr(sent, name) for name in COUNTERS)
+    if any(usage[_FIRST_SECONDS:]):
+        usage = usage[:_FIRST_SECONDS] + tuple(
+            _micros(value, f"{base}/usage/{name}")
+            for value, name in zip(usage[_FIRST_SECONDS:], COUNTERS[_FIRST_SECONDS:], strict=True)
+        )
+    if has_parts(usage):
+        split = usage[_WRITE_5M] + usage[_WRITE_1H]
+        if split and not usage[_CACHE_WRITE]:
+            usage = (*usage[:_CACHE_WRITE], split, *usage[_CACHE_WRITE + 1 :])
+        if beyond := part_beyond_whole(usage):
+            part, whole = beyond
+            raise InvalidInput.at(
+                f"{base}/usage/{part}", f"{part} is more than what contains it, {whole}"
+            )
+    return usage
+
+
+def _micros(seconds: float, pointer: str) -> int:
+    exact = seconds * MICROS_PER_SECOND
+    micros = round(exact)
+    if abs(exact - micros) > 1e-3 + micros * 1e-12:
+        raise InvalidInput.at(pointer, "seconds have six decimal places at most")
+    return micros
+
+
+def _instant(stated: datetime, now: datetime, window: Window | None, base: str) -> datetime:
+    try:
+        at = stated if stated.tzinfo is UTC else stated.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInput.at(f"{base}/timestamp", "no such instant in UTC") from None
+    if window is None:
+        if at.year < 1970 or at > now + timedelta(minutes=5):
+            raise OutOfWindow.at(f"{base}/timestamp", "a backfill lies between 1970 and now")
+        return at
+    if at < now - window.past:
+        days = window.past.days
+        raise OutOfWindow.at(
+            f"{base}/timestamp",
+            f"older than {days} days; send it with ?backfill=true and a key with `manage`",
+        )
+    if at > now + window.future:
+        raise OutOfWindow.at(f"{base}/timestamp", "further ahead than clocks may differ")
+    return at
+
+
+def _stated(text: str, base: str) -> Nanos:
+    try:
+        cost = from_usd(text)
+    except ValueError as error:
+        raise InvalidInput.at(f"{base}/cost_usd", str(error)) from None
+    if cost < 0:
+        raise InvalidInput.at(f"{base}/cost_usd", "a cost is not negative")
+    return cost
+
+
+def _check_names(event: EventIn, base: str) -> None:
+    for field, longest in _BYTES:
+        value = getattr(event, field)
+        if value:
+            check_name(value, f"{base}/{field}", longest)
+    for field in ("method", "error_message", "user_agent", "ip_address", "hold_id"):
+        value = getattr(event, field)
+        if value and "\0" in value:
+            raise InvalidInput.at(f"{base}/{field}", "must not contain NUL")
+    for field in ("tags", "context"):
+        pairs: dict[str, str] | None = getattr(event, field)
+        if pairs and any("\0" in text for text in (*pairs, *pairs.values())):
+            raise InvalidInput.at(f"{base}/{field}", "must not contain NUL")
+
+
+def check_name(value: str, pointer: str, longest: int = 512) -> str:
+    """Refuse control characters, half characters and names that no index can hold."""
+    if any(char < " " or char == "\x7f" for char in value):
+        raise InvalidInput.at(pointer, "must not contain control characters")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput.at(pointer, "must be valid Unicode") from None
+    if size > longest:
+        raise InvalidInput.at(pointer, f"at most {longest} bytes in UTF-8")
+    return value
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether strings in this JSON can hold nothing but printable ASCII."""
+    return b"\\" not in body and body.isascii()

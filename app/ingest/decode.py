@@ -1,0 +1,165 @@
+"""Bytes to events: exact types, every refusal names its place, nothing is echoed."""
+
+import re
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.core.counters import COUNTERS
+from app.core.errors import InvalidInput, TooLarge
+from app.web.strict import UNREADABLE, read_json, refusal, refuse_repeated_keys
+
+MAX_COUNT: Final = 2**53 - 1
+MAX_EVENTS: Final = 10_000
+ONE_EVENT_BYTES: Final = 1 << 20
+BATCH_BYTES: Final = 16 << 20
+
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Millis = Annotated[float, Meta(ge=0, le=1e9)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=512)]
+
+
+class UsageIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The counters of one call, inclusive; field order is that of `core.counters.COUNTERS`."""
+
+    input_tokens: Count = 0
+    cache_read_tokens: Count = 0
+    cache_write_tokens: Count = 0
+    cache_write_5m_tokens: Count = 0
+    cache_write_1h_tokens: Count = 0
+    input_audio_tokens: Count = 0
+    cache_audio_read_tokens: Count = 0
+    input_image_tokens: Count = 0
+    output_tokens: Count = 0
+    output_reasoning_tokens: Count = 0
+    output_audio_tokens: Count = 0
+    output_image_tokens: Count = 0
+    output_citation_tokens: Count = 0
+    requests: Count = 0
+    web_searches: Count = 0
+    rerank_searches: Count = 0
+    input_document_pages: Count = 0
+    input_characters: Count = 0
+    output_images: Count = 0
+    audio_seconds: Seconds = 0
+    video_seconds: Seconds = 0
+    compute_seconds: Seconds = 0
+
+
+if UsageIn.__struct_fields__ != COUNTERS:
+    raise RuntimeError("UsageIn must have the counters in their order")
+
+
+class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """One event as it is sent. Encoding it again gives the body that duplicates are told by."""
+
+    user_id: Name
+    id: Annotated[str, Meta(min_length=1, max_length=512)] = ""
+    timestamp: Annotated[datetime, Meta(tz=True)] | None = None
+    provider: Annotated[str, Meta(min_length=1, max_length=128)] = ""
+    model: Name = ""
+    usage: UsageIn | None = None
+    endpoint: Text | None = None
+    method: Annotated[str, Meta(max_length=16)] | None = None
+    status_code: Annotated[int, Meta(ge=100, le=599)] = 200
+    error_message: Annotated[str, Meta(max_length=4096)] | None = None
+    retry_count: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    latency_ms: Millis | None = None
+    ttft_ms: Millis | None = None
+    request_bytes: Count | None = None
+    response_bytes: Count | None = None
+    user_agent: Text | None = None
+    ip_address: Annotated[str, Meta(max_length=64)] | None = None
+    context: dict[Annotated[str, Meta(max_length=64)], Text] | None = None
+    team_id: Name | None = None
+    api_key_id: Name | None = None
+    session_id: Name | None = None
+    task_type: Annotated[str, Meta(max_length=128)] | None = None
+    backend: Name | None = None
+    pool: Name | None = None
+    tags: dict[Annotated[str, Meta(min_length=1, max_length=64)], Text] | None = None
+    cost_usd: Annotated[str, Meta(max_length=40)] | None = None
+    hold_id: Name | None = None
+
+
+_one = msgspec.json.Decoder(EventIn)
+_many = msgspec.json.Decoder(list[EventIn])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+Refused = InvalidInput
+"""What takes an event's place in a batch when it could not be read."""
+
+
+def decode_one(body: bytes) -> EventIn:
+    """Read one JSON object.
+
+    Raises:
+        InvalidInput: not JSON, not an event; `errors` names the place.
+    """
+    if len(body) > ONE_EVENT_BYTES:
+        raise TooLarge("one event is at most 1 MiB")
+    return read_json(_one, body)
+
+
+def decode_array(body: bytes) -> list[EventIn | Refused]:
+    """Read a JSON array of events; one that is no event is refused alone.
+
+    Raises:
+        InvalidInput: the body as a whole is not a JSON array.
+        TooLarge: more than 10,000 events.
+    """
+    try:
+        events = _many.decode(body)
+    except UNREADABLE:
+        events = None
+    if events is not None and not _may_repeat_keys(body, events):
+        return _bounded(events)  # type: ignore[return-value,arg-type]
+    try:
+        raws = _raws.decode(body)
+    except UNREADABLE as error:
+        raise refusal(error, "") from None
+    return [_item(bytes(raw), place) for place, raw in enumerate(_bounded(raws))]
+
+
+def decode_lines(body: bytes) -> list[EventIn | Refused]:
+    """Read newline-delimited JSON; empty lines are skipped."""
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    return [_item(line, place) for place, line in enumerate(_bounded(lines))]
+
+
+def _bounded(found: list[Any]) -> list[Any]:
+    if not found:
+        raise InvalidInput.at("", "send at least one event")
+    if len(found) > MAX_EVENTS:
+        raise TooLarge(f"at most {MAX_EVENTS:,} events in one request", events=len(found))
+    return found
+
+
+def _item(raw: bytes, place: int) -> EventIn | Refused:
+    try:
+        refuse_repeated_keys(raw)
+        return _one.decode(raw)
+    except InvalidInput as error:
+        return InvalidInput.at(f"/{place}{error.extra['errors'][0]['pointer']}", error.detail)
+    except UNREADABLE as error:
+        return refusal(error, f"/{place}")
+
+
+_SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical(event: EventIn) -> bytes:
+    """The event without spacing, order or defaults: what two sendings of it have in common."""
+    return _canonical.encode(event)
+
+
+def _may_repeat_keys(body: bytes, events: list[EventIn]) -> bool:
+    """Whether the body has more keys than the events read from it; cheap, errs towards True."""
+    if _SPACED_COLON.search(body):
+        return True
+    return body.count(b'":') != _canonical.encode(events).count(b'":')

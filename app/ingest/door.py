@@ -1,0 +1,269 @@
+"""`POST /v1/events`: bytes in, receipts out. Both doors, lean and ordinary, end here."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from app.access.guard import require, require_user, token_from
+from app.access.keys import Key, KeyRing
+from app.core.clock import Clock, rfc3339
+from app.core.counters import as_mapping
+from app.core.errors import (
+    AppError,
+    Forbidden,
+    IdReused,
+    InvalidInput,
+    OutOfWindow,
+)
+from app.core.money import to_usd
+from app.db.changes import Feed
+from app.db.engine import Database
+from app.ingest.calls import Call, Window, call_from, is_plain
+from app.ingest.decode import (
+    BATCH_BYTES,
+    EventIn,
+    decode_array,
+    decode_lines,
+    decode_one,
+)
+from app.ingest.intake import Intake, Outcome, Submission
+from app.usage.ledger import Entry, Logged, usage_of
+from app.web.lean import LeanAnswer, LeanRequest, media_type
+from app.web.strict import inflate
+
+JSON, NDJSON = "application/json", "application/x-ndjson"
+_encode = msgspec.json.Encoder().encode
+Refusals = dict[int, InvalidInput | AppError]
+
+
+class EventsDoor:
+    """Reads, judges and hands over events; answers when they are durable."""
+
+    def __init__(
+        self,
+        db: Database,
+        feed: Feed,
+        keys: KeyRing,
+        intake: Intake,
+        clock: Clock,
+        window: Window,
+    ) -> None:
+        self._db, self._feed, self._keys = db, feed, keys
+        self._intake, self._clock, self._window = intake, clock, window
+
+    async def __call__(self, request: LeanRequest) -> LeanAnswer:
+        """Answer one request.
+
+        Raises:
+            AppError: as the contract lists them; nothing was recorded then.
+        """
+        now = self._clock.now()
+        token = token_from(
+            request.header(b"authorization") or None, request.header(b"x-api-key") or None
+        )
+        version = self._feed.version
+        key = await self._known(token, now)
+        require(key, "ingest")
+        window = self._window if not request.query else self._window_for(request, key)
+        kind = media_type(request, (JSON, NDJSON))
+        body = await request.body(BATCH_BYTES)
+        if encoding := request.header(b"content-encoding").strip().lower():
+            body = inflate(body, encoding, BATCH_BYTES)
+        plain = is_plain(body)
+        if kind == JSON and body.lstrip()[:1] != b"[":
+            event = decode_one(body)
+            if given := request.header(b"idempotency-key"):
+                _name_event(event, given)
+                plain = False
+            require_user(key, event.user_id)
+            call = call_from(event, now, window, plain=plain)
+            outcome = await self._intake.submit(
+                Submission((call,), key, token, version, stand=True)
+            )
+            return _receipt(outcome)
+        events = decode_array(body) if kind == JSON else decode_lines(body)
+        atomic, every = False, False
+        if request.query:
+            atomic = request.flag("atomic")
+            every = "results=all" in request.query
+        calls, refused, places = _judge(events, key, now, window, plain)
+        if atomic and refused:
+            raise _all_refused(refused)
+        outcome = Outcome([], None, [])
+        if calls:
+            outcome = await self._intake.submit(
+                Submission(calls, key, token, version, atomic=atomic)
+            )
+        return _summary(len(events), places, outcome.logged, refused, every=every)
+
+    async def _known(self, token: str, now: datetime) -> Key:
+        try:
+            return self._keys.find(token, now)
+        except AppError:  # made a moment ago by another process?
+            await self._db.glance(self._feed.catch_up)
+            return self._keys.find(token, now)
+
+    def _window_for(self, request: LeanRequest, key: Key) -> Window | None:
+        if not request.flag("backfill"):
+            return self._window
+        if not key.may("manage"):
+            raise Forbidden("a backfill needs a key with the scope `manage`", scope="manage")
+        return None
+
+
+def _name_event(event: EventIn, given: str) -> None:
+    given = given.strip().strip('"')
+    if not 1 <= len(given) <= 512:
+        raise InvalidInput.at("Idempotency-Key", "1 to 512 characters")
+    if event.id and event.id != given:
+        raise InvalidInput.at("/id", "differs from the header Idempotency-Key")
+    event.id = given
+
+
+def _judge(
+    events: Sequence[EventIn | InvalidInput],
+    key: Key,
+    now: datetime,
+    window: Window | None,
+    plain: bool,
+) -> tuple[list[Call], Refusals, list[int]]:
+    calls: list[Call] = []
+    refused: Refusals = {}
+    places: list[int] = []
+    bound = key.user_id
+    for place, event in enumerate(events):
+        if isinstance(event, InvalidInput):
+            refused[place] = event
+            continue
+        try:
+            if bound is not None:
+                require_user(key, event.user_id)
+            calls.append(call_from(event, now, window, plain=plain, base=f"/{place}"))
+            places.append(place)
+        except AppError as error:
+            refused[place] = error
+    return calls, refused, places
+
+
+# ---- answers ----------------------------------------------------------------------------------
+
+
+def receipt_of(logged: Logged, billing_period: str, usage_status: str) -> dict[str, Any]:
+    """One event's receipt, as the contract has it."""
+    entry = logged.entry
+    return {
+        "id": entry.event_id,
+        "status": logged.status,
+        "user_id": entry.user_id,
+        "timestamp": rfc3339(entry.timestamp),
+        "billing_period": billing_period,
+        "usage": as_mapping(usage_of(entry)),
+        "cost_usd": _usd(entry),
+        "cost_status": entry.cost_status,
+        "usage_status": usage_status,
+    }
+
+
+def _usd(entry: Entry) -> str | None:
+    return None if entry.cost_nanos is None else to_usd(entry.cost_nanos)
+
+
+def _receipt(outcome: Outcome) -> LeanAnswer:
+    logged = outcome.logged[0]
+    if logged.status == "conflict":
+        raise IdReused(
+            "this user already has another event under this id; the first one stays",
+            id=logged.entry.event_id,
+        )
+    standing = outcome.standing
+    assert standing is not None
+    body = _encode(receipt_of(logged, outcome.billing_periods[0], standing.usage_status))
+    headers: list[tuple[bytes, bytes]] = []
+    cost = _usd(logged.entry)
+    if cost is not None:
+        headers.append((b"x-tollgate-cost-usd", cost.encode()))
+    if standing.remaining_nanos is not None:
+        left = to_usd(standing.remaining_nanos).encode()
+        headers.append((b"x-tollgate-remaining-usd", left))
+    return LeanAnswer(201 if logged.status == "recorded" else 200, body, tuple(headers))
+
+
+def _all_refused(refused: Refusals) -> AppError:
+    errors = [found for error in refused.values() for found in _errors(error)]
+    if all(isinstance(error, Forbidden) for error in refused.values()):
+        return Forbidden("this key is bound to another user", errors=errors[:100])
+    return InvalidInput("nothing was recorded: some events are not valid", errors=errors[:100])
+
+
+def _errors(error: AppError) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = error.extra.get("errors", [{"pointer": "", "detail": str(error)}])
+    return found
+
+
+def _summary(
+    count: int,
+    places: Sequence[int],
+    logged: Sequence[Logged],
+    refused: Refusals,
+    *,
+    every: bool,
+) -> LeanAnswer:
+    results: dict[int, dict[str, Any]] = {
+        place: {
+            "index": place,
+            "id": None,
+            "status": "out_of_window" if isinstance(error, OutOfWindow) else "rejected",
+            "detail": _errors(error)[0]["detail"],
+            "pointer": _errors(error)[0]["pointer"],
+        }
+        for place, error in refused.items()
+    }
+    recorded = duplicates = cost = 0
+    for place, one in zip(places, logged, strict=True):
+        if one.status == "recorded":
+            recorded += 1
+            cost += one.entry.cost_nanos or 0
+        elif one.status == "duplicate":
+            duplicates += 1
+        else:
+            results[place] = _result(place, one)
+            continue
+        if every:
+            results[place] = _result(place, one)
+    rejected = count - recorded - duplicates
+    status = 200 if not rejected else 422 if rejected == count else 207
+    if rejected == count:
+        status = _status_of_all(refused, logged)
+    body = {
+        "recorded": recorded,
+        "duplicates": duplicates,
+        "rejected": rejected,
+        "cost_usd": to_usd(cost),
+        "results": [results[place] for place in sorted(results)],
+    }
+    return LeanAnswer(status, _encode(body))
+
+
+def _status_of_all(refused: Refusals, logged: Sequence[Logged]) -> int:
+    if logged or not all(isinstance(error, Forbidden) for error in refused.values()):
+        return 422
+    return 403
+
+
+def _result(place: int, one: Logged) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "index": place,
+        "id": one.entry.event_id,
+        "status": "rejected" if one.status == "conflict" else one.status,
+        "detail": "",
+        "pointer": "",
+    }
+    if one.status == "conflict":
+        found["detail"] = "id-reused: this user already has another event under this id"
+        found["pointer"] = f"/{place}/id"
+    else:
+        found["cost_usd"] = _usd(one.entry)
+        found["cost_status"] = one.entry.cost_status
+    return found

@@ -1,0 +1,220 @@
+"""Group commit: every call goes through one queue, and a batch is what arrived meanwhile.
+
+Whoever posts hands over calls and waits. A lane takes what has gathered, runs `meter` once for all
+of it in one transaction, and answers each waiter after the commit. There is no timer: while one
+batch commits the next one gathers. A batch that fails for one call's sake is tried again in halves,
+so that the bad call fails alone. When the queue is full, callers are told so and nothing is kept.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import apsw
+import asyncpg
+from loguru import logger
+from sqlalchemy import exc as sa_exc
+
+from app.access.keys import Key, KeyRing
+from app.core.clock import Clock
+from app.core.errors import AppError, IdReused, InvalidInput, Unavailable
+from app.db.changes import Feed
+from app.db.engine import Database, Lane, Tx
+from app.ingest.calls import Call
+from app.ingest.meter import House, Metered, meter
+from app.limits.check import Standing
+from app.usage.ledger import Logged
+
+QUEUED_CALLS = 50_000
+BATCH_CALLS = 2_000
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The answer to one submission."""
+
+    logged: list[Logged]
+    standing: Standing | None
+    billing_periods: list[str]
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """What one request hands over."""
+
+    calls: Sequence[Call]
+    key: Key
+    token: str
+    version: int
+    stand: bool = False
+    atomic: bool = False
+    answer: asyncio.Future[Outcome] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Intake:
+    """The queue and its lanes: one on SQLite, two on PostgreSQL."""
+
+    def __init__(
+        self,
+        db: Database,
+        feed: Feed,
+        keys: KeyRing,
+        house: House,
+        clock: Clock,
+        *,
+        lanes: int,
+        first_shard: int = 0,
+    ) -> None:
+        self._db, self._feed, self._keys, self._house, self._clock = db, feed, keys, house, clock
+        self._queue: deque[Submission] = deque()
+        self._queued_calls = 0
+        self._ready = asyncio.Event()
+        self._closing = False
+        self._lanes = [(db.lane(), first_shard + number) for number in range(lanes)]
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to drain the queue."""
+        self._tasks = [asyncio.create_task(self._drain(*lane)) for lane in self._lanes]
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop."""
+        self._closing = True
+        self._ready.set()
+        await asyncio.gather(*self._tasks)
+        for lane, _ in self._lanes:
+            await lane.close()
+
+    async def submit(self, submission: Submission) -> Outcome:
+        """Hand over calls and wait until they are durable.
+
+        Raises:
+            Unavailable: the queue is full or closing, or the database did not take the batch.
+            Unauthenticated: the key was revoked in the meantime.
+            IdReused: `atomic`, and an id stands for another event.
+        """
+        if self._closing or self._queued_calls + len(submission.calls) > QUEUED_CALLS:
+            raise Unavailable("the intake is full; nothing was recorded")
+        self._queue.append(submission)
+        self._queued_calls += len(submission.calls)
+        self._ready.set()
+        return await submission.answer
+
+    async def _drain(self, lane: Lane, shard: int) -> None:
+        while True:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._ready.clear()
+                await self._ready.wait()
+                continue
+            batch = self._take()
+            try:
+                await self._record(lane, shard, batch)
+            except Exception as error:  # a bug: its callers are told, the lane goes on
+                logger.exception("intake.failed")
+                _fail(batch, error)
+
+    def _take(self) -> list[Submission]:
+        batch = [self._queue.popleft()]
+        calls = len(batch[0].calls)
+        while self._queue and not batch[0].atomic and not self._queue[0].atomic:
+            if calls + len(self._queue[0].calls) > BATCH_CALLS:
+                break
+            batch.append(self._queue.popleft())
+            calls += len(batch[-1].calls)
+        self._queued_calls -= calls
+        return batch
+
+    async def _record(self, lane: Lane, shard: int, batch: list[Submission]) -> None:
+        now = self._clock.now()
+        try:
+            outcomes = await lane.write(lambda tx: self._work(tx, batch, shard, now))
+        except _Refused as refused:
+            _fail([refused.submission], refused.why)
+            rest = [one for one in batch if one is not refused.submission]
+            if rest:
+                await self._record(lane, shard, rest)
+        except AppError as error:
+            _fail(batch, error)
+        except _DATA_ERRORS as error:
+            await self._split(lane, shard, batch, error)
+        else:
+            for submission, outcome in zip(batch, outcomes, strict=True):
+                if not submission.answer.done():
+                    submission.answer.set_result(outcome)
+
+    async def _split(
+        self, lane: Lane, shard: int, batch: list[Submission], error: Exception
+    ) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._record(lane, shard, batch[:middle])
+            await self._record(lane, shard, batch[middle:])
+            return
+        detail = "with this, a total would pass what can be counted (2^63-1)"
+        logger.bind(error=type(error).__name__).warning("intake.refused")
+        _fail(batch, InvalidInput.at("", detail))
+
+    async def _work(
+        self, tx: Tx, batch: Sequence[Submission], shard: int, now: datetime
+    ) -> list[Outcome]:
+        await self._feed.catch_up(tx)
+        for submission in batch:
+            if submission.version != self._feed.version:
+                try:
+                    self._keys.find(submission.token, now)
+                except AppError as error:
+                    raise _Refused(submission, error) from None
+        calls = [call for submission in batch for call in submission.calls]
+        stand = {one.calls[0].event.user_id for one in batch if one.stand}
+        metered = await meter(tx, calls, house=self._house, now=now, shard=shard, stand=stand)
+        return _outcomes(batch, metered)
+
+
+class _Refused(Exception):
+    def __init__(self, submission: Submission, why: AppError) -> None:
+        super().__init__(str(why))
+        self.submission, self.why = submission, why
+
+
+_DATA_ERRORS = (
+    apsw.ConstraintError,
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    sa_exc.IntegrityError,
+    OverflowError,
+)
+
+
+def _fail(batch: Sequence[Submission], error: Exception) -> None:
+    for submission in batch:
+        if not submission.answer.done():
+            submission.answer.set_exception(error)
+
+
+def _outcomes(batch: Sequence[Submission], metered: Metered) -> list[Outcome]:
+    outcomes, start = [], 0
+    for submission in batch:
+        logged = metered.logged[start : start + len(submission.calls)]
+        start += len(submission.calls)
+        if submission.atomic:
+            reused = [place for place, one in enumerate(logged) if one.status == "conflict"]
+            if reused:
+                errors = [
+                    {"pointer": f"/{place}/id", "detail": "this id stands for another event"}
+                    for place in reused
+                ]
+                raise _Refused(submission, IdReused("nothing was recorded", errors=errors))
+        standing, periods = None, []
+        if submission.stand:
+            entry = logged[0].entry
+            standing = metered.standings[entry.user_id]
+            periods = [metered.agreements[entry.user_id].period_at(entry.timestamp).key]
+        outcomes.append(Outcome(logged, standing, periods))
+    return outcomes

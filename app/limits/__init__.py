@@ -1,0 +1,1 @@
+"""May this call happen, and how much is left?"""

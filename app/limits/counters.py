@@ -1,0 +1,122 @@
+"""Where each limit stands: what a batch adds to it, and what it then holds."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from app.db.engine import Tx
+from app.db.types import instant, table_of
+from app.db.upsert import AddTo, Find
+from app.limits.known import Rule, Rules
+from app.limits.tables import Counter
+from app.limits.windows import window_of
+from app.plans.known import Agreement
+from app.usage.ledger import Entry
+
+CounterKey = tuple[str, str, datetime]
+KEY = ("scope_key", "limit_id", "window_start")
+
+
+class Step(NamedTuple):
+    """One counter moving from `before` to `after`, both exact even with writers racing."""
+
+    rule: Rule
+    scope_key: str
+    window_start: datetime
+    billing_period: str
+    before: int
+    after: int
+    held: int
+
+
+class Growth:
+    """How much one counter grows in this batch."""
+
+    __slots__ = ("amount", "billing_period", "rule")
+
+    def __init__(self, rule: Rule, billing_period: str) -> None:
+        self.rule = rule
+        self.billing_period = billing_period
+        self.amount = 0
+
+
+def measured(metric: str, entry: Entry) -> int:
+    """What one call adds to a limit of this metric; an unknown price adds nothing to cost."""
+    if metric == "calls":
+        return 1
+    if metric == "tokens":
+        return entry.input_tokens + entry.output_tokens
+    if metric == "cost_usd":
+        return entry.cost_nanos or 0
+    return entry.input_tokens if metric == "input_tokens" else entry.output_tokens
+
+
+def growths(
+    entries: Iterable[Entry], agreements: Mapping[str, Agreement], rules: Rules
+) -> dict[CounterKey, Growth]:
+    """What these entries add to which counters. Pure."""
+    found: dict[CounterKey, Growth] = {}
+    for entry in entries:
+        user_id, at = entry.user_id, entry.timestamp
+        agreement = agreements[user_id]
+        plan_id = agreement.terms_at(at).plan_id
+        applying = rules.of(user_id, plan_id, entry.team_id, entry.api_key_id)
+        if not applying:
+            continue
+        period = agreement.period_at(at)
+        for rule in applying:
+            if not rule.matches(entry.provider, entry.model, entry.endpoint):
+                continue
+            start, end = window_of(rule.window, at, period)
+            if end <= rule.counts_from:
+                continue
+            key = (rule.counter_scope(user_id), rule.id, start)
+            growth = found.get(key)
+            if growth is None:
+                growth = found[key] = Growth(rule, period.key)
+            growth.amount += measured(rule.metric, entry)
+    return found
+
+
+_add = AddTo(table_of(Counter), KEY, ("used", "held"), returning=(*KEY, "used", "held"))
+_find = Find(table_of(Counter), KEY, (*KEY, "used", "held"))
+
+
+async def count(tx: Tx, grown: Mapping[CounterKey, Growth]) -> list[Step]:
+    """Add to the counters in one statement and say from where to where each one moved."""
+    if not grown:
+        return []
+    rows = [(*key, growth.amount, 0) for key, growth in grown.items()]
+    steps = []
+    for scope_key, limit_id, window_start, used, held in await _add(tx, rows):
+        start = instant(window_start)
+        growth = grown[scope_key, limit_id, start]
+        before = used - growth.amount
+        period = growth.billing_period
+        steps.append(Step(growth.rule, scope_key, start, period, before, used, held))
+    return steps
+
+
+async def stands(tx: Tx, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
+    """(used, held) of each counter that exists."""
+    return {
+        (scope_key, limit_id, instant(start)): (used, held)
+        for scope_key, limit_id, start, used, held in await _find(tx, keys)
+    }
+
+
+def percent_reached(used: int, amount: int, percent: int) -> bool:
+    """Whether `used` is that share of the limit; of "none at all", any use is all of it."""
+    return used * 100 >= amount * percent if amount else used > 0
+
+
+def percent_of(used: int, amount: int | None) -> float:
+    """How much of a limit is used, with two decimals; nothing of an unlimited one."""
+    if amount is None:
+        return 0.0
+    return round(used * 100 / amount, 2) if amount else 100.0
+
+
+def status_of(percent: float) -> str:
+    """`limit_reached` from 100 %, `warning` from 80 %, else `active`."""
+    return "limit_reached" if percent >= 100 else "warning" if percent >= 80 else "active"

@@ -1,0 +1,272 @@
+"""`POST /v1/limits/check`: callers that ask at the same time share one read of the counters."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from app.access.guard import require, require_user, token_from
+from app.access.keys import KeyRing
+from app.core.clock import Clock, rfc3339
+from app.core.counters import COUNTERS, MICROS_PER_SECOND, SECONDS, Usage, part_beyond_whole
+from app.core.errors import AppError, InvalidInput, Unavailable
+from app.core.money import Nanos, from_usd, to_usd
+from app.db.changes import Feed
+from app.db.engine import Database, Tx
+from app.limits.check import Ask, Standing, State, current_keys, denies, judge, standing_of
+from app.limits.counters import percent_of, stands
+from app.limits.known import Rules, scope_keys
+from app.plans.known import Agreement, Agreements, agreement_of
+from app.plans.periods import calendar_months
+from app.pricing.catalog import Catalog
+from app.web.lean import LeanAnswer, LeanRequest, media_type
+from app.web.strict import inflate, read_json
+
+MAX_BODY = 64 * 1024
+QUEUED = 20_000
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class AskIn(Struct, forbid_unknown_fields=True, gc=False):
+    """What a caller says of the call it would like to make."""
+
+    user_id: Name
+    provider: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    model: Name | None = None
+    endpoint: Annotated[str, Meta(max_length=512)] | None = None
+    team_id: Name | None = None
+    api_key_id: Name | None = None
+    usage: dict[str, Annotated[float, Meta(ge=0, le=2**53 - 1)]] | None = None
+    cost_usd: Annotated[str, Meta(max_length=40)] | None = None
+    context: dict[str, str] | None = None
+
+
+class Verdict(NamedTuple):
+    """What the counters say to one ask."""
+
+    states: list[State]
+    standing: Standing
+    now: datetime
+
+
+class Waiting(NamedTuple):
+    """One ask and whoever waits for its verdict."""
+
+    ask: Ask
+    token: str
+    version: int
+    answer: "asyncio.Future[Verdict]"
+
+
+_decoder = msgspec.json.Decoder(AskIn)
+_encode = msgspec.json.Encoder().encode
+
+
+class CheckDoor:
+    """Reads an ask, waits for the shared read, writes the verdict."""
+
+    def __init__(
+        self,
+        db: Database,
+        feed: Feed,
+        keys: KeyRing,
+        agreements: Agreements,
+        rules: Rules,
+        catalog: Catalog,
+        clock: Clock,
+    ) -> None:
+        self._db, self._feed, self._keys = db, feed, keys
+        self._agreements, self._rules = agreements, rules
+        self._catalog, self._clock = catalog, clock
+        self._waiting: list[Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def __call__(self, request: LeanRequest) -> LeanAnswer:
+        """Answer one request; always 200 where the question itself is valid."""
+        now = self._clock.now()
+        token = token_from(
+            request.header(b"authorization") or None, request.header(b"x-api-key") or None
+        )
+        version = self._feed.version
+        try:
+            key = self._keys.find(token, now)
+        except AppError:  # made a moment ago by another process?
+            await self._db.glance(self._feed.catch_up)
+            key = self._keys.find(token, now)
+        require(key, "check")
+        media_type(request, ("application/json",))
+        body = await request.body(MAX_BODY)
+        if encoding := request.header(b"content-encoding").strip().lower():
+            body = inflate(body, encoding, MAX_BODY)
+        said = read_json(_decoder, body)
+        require_user(key, said.user_id)
+        ask = self._ask(said, now)
+        if len(self._waiting) >= QUEUED:
+            raise Unavailable("too many checks are waiting")
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(ask, token, version, answer))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._drain())
+        return answered(ask, await answer)
+
+    def _ask(self, said: AskIn, now: datetime) -> Ask:
+        usage = usage_of(said.usage)
+        cost = _stated(said.cost_usd)
+        if cost is None and usage is not None:
+            cost = self._catalog.quote(said.provider, said.model, now, usage, said.context)[0]
+        tokens = (None, None) if usage is None else (usage[0], usage[COUNTERS.index(_OUT)])
+        return Ask(
+            said.user_id,
+            said.provider,
+            said.model,
+            said.endpoint,
+            said.team_id,
+            said.api_key_id,
+            *tokens,
+            cost,
+        )
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            asked, self._waiting = self._waiting, []
+            try:
+                await self._db.glance(lambda tx, asked=asked: self._judge(tx, asked))
+            except Exception as error:  # each waiter is told; the door stays open
+                for one in asked:
+                    if not one.answer.done():
+                        one.answer.set_exception(error)
+
+    async def _judge(self, tx: Tx, asked: Sequence[Waiting]) -> None:
+        await self._feed.catch_up(tx)
+        now = self._clock.now()
+        agreements = await self._agreements.of(tx, {one.ask.user_id for one in asked})
+        unseen = agreement_of([calendar_months(self._agreements.default_plan)])
+        agreed = {user_id: found or unseen for user_id, found in agreements.items()}
+        wanted: set[str] = set()
+        for one in asked:
+            ask = one.ask
+            plan_id = agreed[ask.user_id].terms_at(now).plan_id
+            wanted.update(scope_keys(ask.user_id, plan_id, ask.team_id, ask.api_key_id))
+        await self._rules.load(tx, wanted)
+        found = [(one, self._applying(one.ask, agreed[one.ask.user_id], now)) for one in asked]
+        keys = sorted({key for _, applying in found for _, key, _ in applying})
+        counters = await stands(tx, keys)
+        for one, applying in found:
+            if one.answer.done():
+                continue
+            if one.version != self._feed.version:
+                try:
+                    self._keys.find(one.token, now)
+                except AppError as error:
+                    one.answer.set_exception(error)
+                    continue
+            states = judge(one.ask, applying, counters)
+            matching = [state for state in states if _matches(state, one.ask)]
+            one.answer.set_result(Verdict(matching, standing_of(states), now))
+
+    def _applying(self, ask: Ask, agreement: Agreement, now: datetime) -> Any:
+        plan_id = agreement.terms_at(now).plan_id
+        rules = self._rules.of(ask.user_id, plan_id, ask.team_id, ask.api_key_id)
+        return current_keys(rules, agreement, ask.user_id, now)
+
+
+_OUT = "output_tokens"
+
+
+def _matches(state: State, ask: Ask) -> bool:
+    return state.rule.matches(ask.provider, ask.model, ask.endpoint)
+
+
+def usage_of(said: dict[str, float] | None) -> Usage | None:
+    """Counters by name as one tuple; unknown names and parts beyond their whole are refused."""
+    if said is None:
+        return None
+    for name, value in said.items():
+        if name not in COUNTERS:
+            raise InvalidInput.at(f"/usage/{name[:64]}", "unknown counter")
+        if name not in SECONDS and value != int(value):
+            raise InvalidInput.at(f"/usage/{name}", "expected a whole number")
+    usage = tuple(
+        round(said.get(name, 0) * MICROS_PER_SECOND) if name in SECONDS else int(said.get(name, 0))
+        for name in COUNTERS
+    )
+    if beyond := part_beyond_whole(usage):
+        part, whole = beyond
+        raise InvalidInput.at(f"/usage/{part}", f"{part} is more than what contains it, {whole}")
+    return usage
+
+
+def _stated(text: str | None) -> Nanos | None:
+    if text is None:
+        return None
+    try:
+        cost = from_usd(text)
+    except ValueError as error:
+        raise InvalidInput.at("/cost_usd", str(error)) from None
+    if cost < 0:
+        raise InvalidInput.at("/cost_usd", "a cost is not negative")
+    return cost
+
+
+# ---- answers ----------------------------------------------------------------------------------
+
+
+def state_out(state: State) -> dict[str, Any]:
+    """One limit's state, as the contract has it; money as decimal strings."""
+    rule = state.rule
+    show: Any = to_usd if rule.metric == "cost_usd" else int
+    scope, _, of = rule.scope_key.partition(":")
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "metric": rule.metric,
+        "window": rule.window,
+        "scope": {"all": True} if scope == "all" else {_SCOPES[scope]: of},
+        "limit": None if rule.amount is None else show(rule.amount),
+        "used": show(state.used),
+        "held": show(state.held),
+        "remaining": None if state.remaining is None else show(state.remaining),
+        "percent_used": percent_of(state.used, rule.amount),
+        "resets_at": rfc3339(state.resets_at),
+        "action": rule.action,
+        "allowed": state.allowed,
+    }
+
+
+_SCOPES = {"user": "user_id", "plan": "plan_id", "team": "team_id", "key": "api_key_id"}
+
+
+def answered(ask: Ask, verdict: Verdict) -> LeanAnswer:
+    """The verdict as JSON."""
+    binding = next((state for state in verdict.states if denies(state)), None)
+    body = {
+        "allowed": binding is None,
+        "message": message_of(binding),
+        "estimated_cost_usd": None if ask.cost_nanos is None else to_usd(ask.cost_nanos),
+        "binding": None if binding is None else state_out(binding),
+        "limits": [state_out(state) for state in verdict.states],
+        "usage_status": verdict.standing.usage_status,
+    }
+    headers: list[tuple[bytes, bytes]] = []
+    if ask.cost_nanos is not None:
+        headers.append((b"x-tollgate-cost-usd", to_usd(ask.cost_nanos).encode()))
+    if verdict.standing.remaining_nanos is not None:
+        left = to_usd(verdict.standing.remaining_nanos)
+        headers.append((b"x-tollgate-remaining-usd", left.encode()))
+    return LeanAnswer(200, _encode(body), tuple(headers))
+
+
+def message_of(binding: State | None) -> str:
+    """One sentence for the person whose call it is."""
+    if binding is None:
+        return "allowed"
+    rule = binding.rule
+    show: Any = to_usd if rule.metric == "cost_usd" else "{:,}".format
+    unit = "USD" if rule.metric == "cost_usd" else rule.metric.replace("_", " ")
+    return (
+        f"the limit “{rule.name}” leaves {show(binding.remaining or 0)} of "
+        f"{show(rule.amount or 0)} {unit} until {rfc3339(binding.resets_at)}"
+    )

@@ -1,0 +1,75 @@
+"""What happens once before the service serves: schema, durability, first key."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import make_url, text
+
+from app.access.keys import any_key, create_key
+from app.core.clock import Clock
+from app.db.engine import Database, Tx
+from app.db.migrate import current_revision, newest_revision, upgrade
+from app.settings import Settings
+
+
+class NotReadyError(Exception):
+    """The service must not start like this; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the person at the terminal is told."""
+
+    admin_key: str | None
+
+
+async def prepare(settings: Settings, clock: Clock) -> Prepared:
+    """Make the database ready, or refuse.
+
+    SQLite and an empty PostgreSQL database get their schema at once; a PostgreSQL that holds an
+    older one is left to whoever runs it, because other versions may still be serving from it.
+
+    Raises:
+        NotReadyError: out-of-date schema, or a PostgreSQL that loses what it acknowledged.
+    """
+    url = settings.database_url
+    found = await current_revision(url)
+    if found != newest_revision():
+        if found is not None and make_url(url).get_backend_name() != "sqlite":
+            raise NotReadyError(
+                f"the database is at revision {found} and this version needs "
+                f"{newest_revision()}: run `tollgate migrate --database-url …`"
+            )
+        await upgrade(url)
+    db = Database.open(url, pool_size=4)
+    try:
+        if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
+            await db.read(_durable)
+        if settings.admin_key is not None or await db.read(any_key):
+            return Prepared(None)
+        _, token = await db.write(
+            lambda tx: create_key(
+                tx,
+                name="first admin key",
+                scopes=["admin"],
+                user_id=None,
+                expires_at=None,
+                now=clock.now(),
+            ),
+            alone=True,
+        )
+        return Prepared(token)
+    finally:
+        await db.close()
+
+
+async def _durable(tx: Tx) -> None:
+    query = text(
+        "SELECT name, setting FROM pg_settings "
+        "WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
+    )
+    off = [f"{name} = {value}" for name, value in await tx.fetch(query) if value == "off"]
+    if off:
+        raise NotReadyError(
+            f"PostgreSQL runs with {', '.join(sorted(off))}: an acknowledged event could be lost. "
+            "Turn it on, or set TOLLGATE_ALLOW_UNSAFE_DURABILITY=true for data you can lose."
+        )

@@ -1,0 +1,1 @@
+"""Running totals derived from the log, and the proof that they agree."""

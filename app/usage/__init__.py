@@ -1,0 +1,1 @@
+"""The log: one immutable row per call."""

@@ -1,0 +1,156 @@
+"""Append to the log. An event id is accepted once per user, however often it is sent."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from app.core.counters import COLUMNS, Usage
+from app.db.engine import Tx
+from app.db.types import instant, table_of
+from app.db.upsert import Append, Find
+from app.usage.tables import UsageEvent
+
+KEY = ("user_id", "event_id")
+
+
+class Entry(NamedTuple):
+    """A priced call: exactly the columns of the log, so that it is its own row.
+
+    `tags` and `context` are JSON text.
+    """
+
+    user_id: str
+    event_id: str
+    timestamp: datetime
+    recorded_at: datetime
+    body_hash: int
+    provider: str
+    model: str
+    status_code: int
+    cost_nanos: int | None
+    cost_status: str
+    price_ref: str
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    cache_audio_read_tokens: int
+    input_image_tokens: int
+    output_tokens: int
+    output_reasoning_tokens: int
+    output_audio_tokens: int
+    output_image_tokens: int
+    output_citation_tokens: int
+    requests: int
+    web_searches: int
+    rerank_searches: int
+    input_document_pages: int
+    input_characters: int
+    output_images: int
+    audio_micros: int
+    video_micros: int
+    compute_micros: int
+    endpoint: str | None
+    method: str | None
+    error_message: str | None
+    retry_count: int | None
+    latency_us: int | None
+    ttft_us: int | None
+    request_bytes: int | None
+    response_bytes: int | None
+    user_agent: str | None
+    ip_address: str | None
+    team_id: str | None
+    api_key_id: str | None
+    session_id: str | None
+    task_type: str | None
+    backend: str | None
+    pool: str | None
+    hold_id: str | None
+    tags: str | None
+    context: str | None
+
+
+FIRST_COUNTER = Entry._fields.index(COLUMNS[0])
+AFTER_COUNTERS = FIRST_COUNTER + len(COLUMNS)
+
+
+def usage_of(entry: Entry) -> Usage:
+    """The counters of an entry, in the order of `core.counters.COUNTERS`."""
+    return entry[FIRST_COUNTER:AFTER_COUNTERS]  # type: ignore[return-value]
+
+
+class Logged(NamedTuple):
+    """What became of one call: `recorded`, `duplicate` or `conflict`, and the row that stands."""
+
+    status: str
+    entry: Entry
+
+
+_append = Append(table_of(UsageEvent), Entry._fields, KEY)
+_find = Find(table_of(UsageEvent), KEY, Entry._fields)
+
+
+async def append(tx: Tx, entries: Sequence[Entry]) -> tuple[list[Entry], list[Logged]]:
+    """Write the entries not seen before; return exactly those, and what became of each one.
+
+    Of several with one key the first is written. A key that exists is a `duplicate` if its row
+    came from the same body, else a `conflict`; either way the stored row stays as it is.
+    """
+    unique: dict[tuple[str, str], Entry] = {}
+    for entry in entries:
+        unique.setdefault(entry[:2], entry)
+    rows = sorted(unique.values(), key=_key_of)
+    new = await _append(tx, rows)
+    stored: dict[tuple[str, str], Entry] = {}
+    if new is not None:
+        known = [entry[:2] for entry in rows if entry[:2] not in new]
+        stored = {entry[:2]: entry for entry in await find_many(tx, known)}
+    fresh = [entry for key, entry in unique.items() if key not in stored]
+    if len(rows) == len(entries) and not stored:
+        return fresh, [Logged("recorded", entry) for entry in entries]
+    return fresh, [_outcome(entry, unique, stored) for entry in entries]
+
+
+def _key_of(entry: Entry) -> tuple[str, str]:
+    return entry[:2]
+
+
+def _outcome(
+    entry: Entry,
+    unique: dict[tuple[str, str], Entry],
+    stored: dict[tuple[str, str], Entry],
+) -> Logged:
+    key = entry[:2]
+    standing = stored.get(key) or unique[key]
+    if standing is entry:
+        return Logged("recorded", entry)
+    if standing.body_hash != entry.body_hash:
+        return Logged("conflict", standing)
+    ours = key in stored and standing.recorded_at == entry.recorded_at
+    # The commit of an earlier attempt went through though its answer was lost.
+    return Logged("recorded" if ours else "duplicate", standing)
+
+
+async def find_many(tx: Tx, keys: Sequence[tuple[str, str]]) -> list[Entry]:
+    """The entries that stand under these (user, event id) keys."""
+    return [entry_of(row) for row in await _find(tx, keys)]
+
+
+def entry_of(row: Sequence[object]) -> Entry:
+    """An entry from a row as a driver gives it."""
+    entry = Entry._make(row)
+    counters = tuple(value or 0 for value in entry[FIRST_COUNTER:AFTER_COUNTERS])
+    return Entry._make(
+        (
+            entry.user_id,
+            entry.event_id,
+            instant(entry.timestamp),
+            instant(entry.recorded_at),
+            *entry[4:FIRST_COUNTER],
+            *counters,
+            *entry[AFTER_COUNTERS:],
+        )
+    )

@@ -1,0 +1,74 @@
+"""The log of calls."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Index
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.money import Nanos
+from app.db.types import Base, table_options
+
+
+class UsageEvent(Base):
+    """One call, as it happened. Rows are never changed; a correction is another row.
+
+    `body_hash` tells a retry from another event under the same id. A provider or model that the
+    caller did not name is an empty string; a counter that is null is 0.
+    """
+
+    __tablename__ = "usage_events"
+    __table_args__ = (Index(None, "user_id", "timestamp"), table_options("user_id"))
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    timestamp: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    body_hash: Mapped[int]
+    provider: Mapped[str]
+    model: Mapped[str]
+    status_code: Mapped[int]
+    cost_nanos: Mapped[Nanos | None]
+    cost_status: Mapped[str]
+    price_ref: Mapped[str]
+    input_tokens: Mapped[int | None]
+    cache_read_tokens: Mapped[int | None]
+    cache_write_tokens: Mapped[int | None]
+    cache_write_5m_tokens: Mapped[int | None]
+    cache_write_1h_tokens: Mapped[int | None]
+    input_audio_tokens: Mapped[int | None]
+    cache_audio_read_tokens: Mapped[int | None]
+    input_image_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    output_reasoning_tokens: Mapped[int | None]
+    output_audio_tokens: Mapped[int | None]
+    output_image_tokens: Mapped[int | None]
+    output_citation_tokens: Mapped[int | None]
+    requests: Mapped[int | None]
+    web_searches: Mapped[int | None]
+    rerank_searches: Mapped[int | None]
+    input_document_pages: Mapped[int | None]
+    input_characters: Mapped[int | None]
+    output_images: Mapped[int | None]
+    audio_micros: Mapped[int | None]
+    video_micros: Mapped[int | None]
+    compute_micros: Mapped[int | None]
+    endpoint: Mapped[str | None]
+    method: Mapped[str | None]
+    error_message: Mapped[str | None]
+    retry_count: Mapped[int | None]
+    latency_us: Mapped[int | None]
+    ttft_us: Mapped[int | None]
+    request_bytes: Mapped[int | None]
+    response_bytes: Mapped[int | None]
+    user_agent: Mapped[str | None]
+    ip_address: Mapped[str | None]
+    team_id: Mapped[str | None]
+    api_key_id: Mapped[str | None]
+    session_id: Mapped[str | None]
+    task_type: Mapped[str | None]
+    backend: Mapped[str | None]
+    pool: Mapped[str | None]
+    hold_id: Mapped[str | None]
+    tags: Mapped[dict[str, Any] | None]
+    context: Mapped[dict[str, Any] | None]

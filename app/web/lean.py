@@ -1,0 +1,164 @@
+"""The lean door: an ASGI layer in front of the application for the few routes that carry the load.
+
+A handler here gets the request's bytes and gives bytes back; everything else passes through to
+FastAPI. On one core FastAPI's own routing and models cost more than a durable, priced event does.
+The same handlers stand behind FastAPI's routes, so that both doors do the same thing.
+"""
+
+import asyncio
+import itertools
+import os
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from app.core.errors import AppError, InvalidInput, TooLarge, UnsupportedMedia
+from app.web.problems import document, expected, headers_of
+
+BODY_SECONDS = 15.0
+"""How long a client may take to send a body once its head has arrived."""
+
+_ids = itertools.count(int.from_bytes(os.urandom(4), "big") << 16)
+_PREFIX = os.urandom(3).hex()
+_GOOD_ID = re.compile(rb"[A-Za-z0-9._:-]{8,64}")
+
+Scope = Any
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class LeanRequest(NamedTuple):
+    """What a handler needs of a request."""
+
+    headers: Mapping[bytes, bytes]
+    query: str
+    receive: Receive
+    state: Any
+
+    def header(self, name: bytes) -> str:
+        """A header as text, or an empty string."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def flag(self, name: str) -> bool:
+        """A boolean query parameter; absent is false, anything but true or false is refused."""
+        value = dict(parse_qsl(self.query, keep_blank_values=True)).get(name, "false").lower()
+        if value not in ("true", "false", "1", "0"):
+            raise InvalidInput.at(f"?{name}", "true or false")
+        return value in ("true", "1")
+
+    async def body(self, bound: int) -> bytes:
+        """The body as sent, refused as soon as it passes the bound or dawdles."""
+        announced = self.headers.get(b"content-length", b"0")
+        if announced.isdigit() and int(announced[:20]) > bound:
+            raise TooLarge(f"the body is at most {bound:,} bytes")
+        message = await self.receive()
+        if not message.get("more_body", False):
+            return _whole(message, bound)
+        parts, total = [message.get("body", b"")], len(message.get("body", b""))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while message.get("more_body", False):
+                    message = await self.receive()
+                    parts.append(_whole(message, bound))
+                    total += len(parts[-1])
+                    if total > bound:
+                        raise TooLarge(f"the body is at most {bound:,} bytes")
+        except TimeoutError:
+            raise InvalidInput.at("", "the body did not arrive in time") from None
+        return b"".join(parts)
+
+
+def _whole(message: Any, bound: int) -> bytes:
+    if message["type"] == "http.disconnect":
+        raise InvalidInput.at("", "the client went away before the body ended")
+    body: bytes = message.get("body", b"")
+    if len(body) > bound:
+        raise TooLarge(f"the body is at most {bound:,} bytes")
+    return body
+
+
+class LeanAnswer(NamedTuple):
+    """Status, extra headers and JSON bytes."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[LeanRequest], Awaitable[LeanAnswer]]
+
+
+def new_request_id() -> str:
+    """Short, unique to this process's life, cheap."""
+    return f"req_{_PREFIX}{next(_ids):x}"
+
+
+def request_id_of(headers: Mapping[bytes, bytes]) -> str:
+    """The caller's `X-Request-Id` where it is a plain token, else a new one."""
+    given = headers.get(b"x-request-id", b"")
+    return given.decode() if given and _GOOD_ID.fullmatch(given) else new_request_id()
+
+
+class LeanDoor:
+    """ASGI: the routes given are answered here, the rest by `inner`; both get a request id."""
+
+    def __init__(self, inner: App, routes: Mapping[tuple[str, str], Handler]) -> None:
+        self._inner = inner
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = request_id_of(headers)
+        handler = self._routes.get((scope["method"], scope["path"]))
+        if handler is None:
+            await self._pass(scope, receive, send, request_id)
+            return
+        query = scope["query_string"].decode("latin-1")
+        request = LeanRequest(headers, query, receive, scope.get("app"))
+        kind = b"application/json"
+        try:
+            status, body, extra = await handler(request)
+        except Exception as error:
+            problem: AppError = expected(error)
+            status, body = problem.status, document(problem, request_id)
+            beside = headers_of(problem)
+            kind = beside.pop("Content-Type").encode()
+            extra = tuple((k.lower().encode(), v.encode()) for k, v in beside.items())
+        sent = [
+            (b"content-type", kind),
+            (b"content-length", b"%d" % len(body)),
+            (b"x-request-id", request_id.encode()),
+            *extra,
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def marked(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                ]
+            await send(message)
+
+        await self._inner(scope, receive, marked)
+
+
+def media_type(request: LeanRequest, allowed: tuple[str, ...]) -> str:
+    """The request's media type, refused unless it is one of these in UTF-8."""
+    kind, _, rest = request.header(b"content-type").partition(";")
+    kind = kind.strip().lower()
+    if kind not in allowed:
+        raise UnsupportedMedia(f"send {' or '.join(allowed)}")
+    charset = re.search(r"charset\s*=\s*\"?([A-Za-z0-9_-]+)", rest)
+    if charset and charset[1].lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia("the body must be UTF-8")
+    return kind

@@ -1,0 +1,114 @@
+"""Exact reading of JSON bodies: typed, no key twice, every refusal names its place."""
+
+import json
+import re
+import zlib
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.core.errors import InvalidInput, TooLarge, UnsupportedMedia
+
+T = TypeVar("T")
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_json(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    """Decode one document.
+
+    Raises:
+        InvalidInput: not JSON, not of the type, or a key given twice; `errors` names the place.
+    """
+    refuse_repeated_keys(body)
+    try:
+        return decoder.decode(body)
+    except UNREADABLE as error:
+        raise refusal(error, "") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _RepeatedKeyError(name)
+            seen.add(name)
+
+
+_PAIRS = json.JSONDecoder(object_pairs_hook=_once)
+
+
+def refuse_repeated_keys(body: bytes) -> None:
+    """Refuse an object that names a key twice: which one counts would be a guess."""
+    if b'"' not in body:
+        return
+    try:
+        _PAIRS.decode(body.decode())
+    except _RepeatedKeyError as error:
+        raise InvalidInput.at(f"/{_escaped(str(error))}", "this key is given twice") from None
+    except (ValueError, RecursionError):
+        return  # the typed decoder says what is wrong
+
+
+class _RepeatedKeyError(Exception):
+    pass
+
+
+_AT = re.compile(r" - at `(?:key in )?\$(?P<path>.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.(?P<name>[^.\[\]`]+)|\[(?P<place>[^\]]*)\]")
+_UNKNOWN = re.compile(r"unknown field `(?P<name>[^`]*)`", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
+
+
+def refusal(error: Exception, base: str) -> InvalidInput:
+    """The decoder's complaint as a problem: a JSON pointer and a sentence without the input."""
+    text = str(error)
+    if isinstance(error, RecursionError):
+        return InvalidInput.at(base, "the JSON is nested too deeply")
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidInput.at(base, "the body is not UTF-8")
+    if not isinstance(error, msgspec.ValidationError):
+        return InvalidInput.at(base, f"not valid JSON: {text}"[:200])
+    pointer = base
+    if at := _AT.search(text):
+        text = text[: at.start()]
+        for step in _STEP.finditer(at["path"]):
+            pointer += f"/{_escaped(step['name'] or step['place'])}"
+    if found := _UNKNOWN.search(text) or _MISSING.search(text):
+        name = found["name"][:64]
+        pointer += f"/{_escaped(name)}"
+        text = "unknown field" if "unknown" in text[:24] else "this field is required"
+    return InvalidInput.at(pointer, text[:200])
+
+
+def _escaped(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1")[:64]
+
+
+def inflate(body: bytes, encoding: str, bound: int) -> bytes:
+    """Undo `Content-Encoding`, never holding more than the bound.
+
+    Raises:
+        UnsupportedMedia: an encoding other than gzip and identity.
+        InvalidInput: not gzip, or broken.
+        TooLarge: more than `bound` bytes come out.
+    """
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise UnsupportedMedia("Content-Encoding may be gzip or absent")
+    found: list[bytes] = []
+    total, rest = 0, body
+    try:
+        while rest:
+            one = zlib.decompressobj(wbits=31)
+            found.append(one.decompress(rest, bound - total + 1))
+            total += len(found[-1])
+            if total > bound:
+                raise TooLarge(f"the body is at most {bound:,} bytes after decompression")
+            if not one.eof:
+                raise InvalidInput.at("", "the gzip body is truncated")
+            rest = one.unused_data
+    except zlib.error:
+        raise InvalidInput.at("", "the body is not valid gzip") from None
+    return b"".join(found)
