@@ -7,9 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from app.access import api as access_api
+from app.alerts import api as alerts_api
+from app.analytics import api as analytics_api
 from app.db.migrate import status_of_schema
+from app.ingest import api as ingest_api
+from app.limits import api as limits_api
+from app.plans import api as plans_api
+from app.pricing import api as pricing_api
 from app.runtime import Runtime, build
 from app.settings import Settings
+from app.usage import api as usage_api
 from app.web import problems
 from app.web.lean import LeanDoor
 
@@ -37,7 +45,21 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.runtime = runtime
     app.state.db, app.state.clock = runtime.db, runtime.clock
     app.state.feed, app.state.keys = runtime.feed, runtime.keys
+    app.state.agreements, app.state.rules = runtime.house.agreements, runtime.house.rules
+    app.state.catalog, app.state.check = runtime.house.catalog, runtime.check
+    app.state.events = runtime.events
     problems.install(app)
+    for part in (
+        ingest_api,
+        analytics_api,
+        alerts_api,
+        limits_api,
+        usage_api,
+        pricing_api,
+        plans_api,
+        access_api,
+    ):
+        app.include_router(part.router)
 
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:

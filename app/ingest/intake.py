@@ -131,9 +131,15 @@ class Intake:
         return batch
 
     async def _record(self, lane: Lane, shard: int, batch: list[Submission]) -> None:
-        now = self._clock.now()
+        now, attempts = self._clock.now(), 0
+
+        async def work(tx: Tx) -> list[Outcome]:
+            nonlocal attempts
+            attempts += 1
+            return await self._work(tx, batch, shard, now, again=attempts > 1)
+
         try:
-            outcomes = await lane.write(lambda tx: self._work(tx, batch, shard, now))
+            outcomes = await lane.write(work)
         except _Refused as refused:
             _fail([refused.submission], refused.why)
             rest = [one for one in batch if one is not refused.submission]
@@ -161,7 +167,7 @@ class Intake:
         _fail(batch, InvalidInput.at("", detail))
 
     async def _work(
-        self, tx: Tx, batch: Sequence[Submission], shard: int, now: datetime
+        self, tx: Tx, batch: Sequence[Submission], shard: int, now: datetime, *, again: bool
     ) -> list[Outcome]:
         await self._feed.catch_up(tx)
         for submission in batch:
@@ -172,7 +178,9 @@ class Intake:
                     raise _Refused(submission, error) from None
         calls = [call for submission in batch for call in submission.calls]
         stand = {one.calls[0].event.user_id for one in batch if one.stand}
-        metered = await meter(tx, calls, house=self._house, now=now, shard=shard, stand=stand)
+        metered = await meter(
+            tx, calls, house=self._house, now=now, shard=shard, stand=stand, again=again
+        )
         return _outcomes(batch, metered)
 
 

@@ -46,13 +46,16 @@ async def meter(
     now: datetime,
     shard: int = 0,
     stand: Collection[str] = (),
+    again: bool = False,
 ) -> Metered:
     """Record the calls: all of their effects become durable together, and only once.
 
-    `stand` names the users whose usage status the caller wants to know.
+    `stand` names the users whose usage status the caller wants to know; `again` is as for `append`.
     """
     agreements = await house.agreements.ensure(tx, {call.event.user_id for call in calls}, now)
-    fresh, logged = await append(tx, [rated(call, house.catalog, now) for call in calls])
+    fresh, logged = await append(
+        tx, [rated(call, house.catalog, now) for call in calls], again=again
+    )
 
     await apply(tx, fold(fresh, agreements), shard)
 

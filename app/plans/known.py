@@ -66,7 +66,7 @@ class Agreements:
 
     async def reload_plans(self, tx: Tx, _changed: set[str]) -> None:
         """Read which plan is the default."""
-        row = await tx.first(select(Plan.id).where(Plan.is_default.is_(True)))
+        row = await tx.first(select(Plan.id).where(Plan.is_default == True))  # noqa: E712
         self.default_plan = row[0] if row else ""
 
     async def of(self, tx: Tx, user_ids: Collection[str]) -> Mapping[str, Agreement | None]:

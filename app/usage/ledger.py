@@ -93,11 +93,15 @@ _append = Append(table_of(UsageEvent), Entry._fields, KEY)
 _find = Find(table_of(UsageEvent), KEY, Entry._fields)
 
 
-async def append(tx: Tx, entries: Sequence[Entry]) -> tuple[list[Entry], list[Logged]]:
+async def append(
+    tx: Tx, entries: Sequence[Entry], *, again: bool = False
+) -> tuple[list[Entry], list[Logged]]:
     """Write the entries not seen before; return exactly those, and what became of each one.
 
     Of several with one key the first is written. A key that exists is a `duplicate` if its row
-    came from the same body, else a `conflict`; either way the stored row stays as it is.
+    came from the same body, else a `conflict`; either way the stored row stays as it is. `again`
+    says that an earlier attempt at these entries may have been committed though its answer was
+    lost: rows of that attempt, told by `recorded_at`, are still `recorded`.
     """
     unique: dict[tuple[str, str], Entry] = {}
     for entry in entries:
@@ -111,7 +115,7 @@ async def append(tx: Tx, entries: Sequence[Entry]) -> tuple[list[Entry], list[Lo
     fresh = [entry for key, entry in unique.items() if key not in stored]
     if len(rows) == len(entries) and not stored:
         return fresh, [Logged("recorded", entry) for entry in entries]
-    return fresh, [_outcome(entry, unique, stored) for entry in entries]
+    return fresh, [_outcome(entry, unique, stored, again) for entry in entries]
 
 
 def _key_of(entry: Entry) -> tuple[str, str]:
@@ -122,6 +126,7 @@ def _outcome(
     entry: Entry,
     unique: dict[tuple[str, str], Entry],
     stored: dict[tuple[str, str], Entry],
+    again: bool,
 ) -> Logged:
     key = entry[:2]
     standing = stored.get(key) or unique[key]
@@ -129,8 +134,7 @@ def _outcome(
         return Logged("recorded", entry)
     if standing.body_hash != entry.body_hash:
         return Logged("conflict", standing)
-    ours = key in stored and standing.recorded_at == entry.recorded_at
-    # The commit of an earlier attempt went through though its answer was lost.
+    ours = again and key in stored and standing.recorded_at == entry.recorded_at
     return Logged("recorded" if ours else "duplicate", standing)
 
 

@@ -1,0 +1,5 @@
+"""Endpoints for API keys."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

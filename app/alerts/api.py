@@ -1,0 +1,5 @@
+"""Endpoints for alerts."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

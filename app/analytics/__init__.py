@@ -1,0 +1,1 @@
+"""Answers about usage: a user's totals, their history, and the proof that all of it agrees."""

@@ -1,0 +1,5 @@
+"""What the API answers about usage and its proof."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

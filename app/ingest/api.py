@@ -1,0 +1,100 @@
+"""`POST /v1/events` for OpenAPI and for applications mounted without the lean door."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from app.web.asgi import delegate
+
+router = APIRouter(tags=["events"])
+
+EVENT: dict[str, Any] = {
+    "id": "chatcmpl-9f2c",
+    "user_id": "alice",
+    "timestamp": "2026-11-20T12:30:00Z",
+    "provider": "openai",
+    "model": "gpt-4o-mini",
+    "usage": {"input_tokens": 1200, "cache_read_tokens": 1024, "output_tokens": 300},
+    "endpoint": "/v1/chat/completions",
+    "latency_ms": 812.5,
+    "task_type": "summary",
+    "tags": {"feature": "inbox"},
+}
+RECEIPT: dict[str, Any] = {
+    "id": "chatcmpl-9f2c",
+    "status": "recorded",
+    "user_id": "alice",
+    "timestamp": "2026-11-20T12:30:00Z",
+    "billing_period": "2026-11",
+    "usage": {"input_tokens": 1200, "cache_read_tokens": 1024, "output_tokens": 300},
+    "cost_usd": "0.0002832",
+    "cost_status": "priced",
+    "usage_status": "active",
+}
+SUMMARY: dict[str, Any] = {
+    "recorded": 2,
+    "duplicates": 0,
+    "rejected": 1,
+    "cost_usd": "0.00042",
+    "results": [
+        {
+            "index": 1,
+            "id": None,
+            "status": "rejected",
+            "detail": "Expected `int` >= 0",
+            "pointer": "/1/usage/input_tokens",
+        }
+    ],
+}
+
+
+def _json(example: Any, description: str) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"example": example}}}
+
+
+def _flag(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": {"type": "boolean"}, "description": description}
+
+
+@router.post(
+    "/v1/events",
+    status_code=201,
+    responses={
+        201: _json(RECEIPT, "One event, recorded and durable"),
+        200: _json(
+            RECEIPT | {"status": "duplicate"}, "One event, sent before; or a batch, all accepted"
+        ),
+        207: _json(SUMMARY, "A batch of which some were refused; the others are recorded"),
+        409: {"description": "The id stands for another event of this user"},
+        413: {"description": "More than 1 MiB for one event, 16 MiB or 10,000 events for a batch"},
+        415: {"description": "Neither application/json nor application/x-ndjson"},
+        422: {"description": "Not valid; `errors` names each place"},
+        503: {"description": "Nothing was recorded; try again after `Retry-After`"},
+    },
+    openapi_extra={
+        "parameters": [
+            _flag("atomic", "A batch is recorded whole or not at all."),
+            _flag("backfill", "Accept any age; needs the scope `manage`."),
+            {
+                "name": "results",
+                "in": "query",
+                "schema": {"type": "string", "enum": ["all"]},
+                "description": "List every event of a batch, not only the refused ones.",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {}, "examples": {"one": {"value": EVENT}}},
+                "application/x-ndjson": {"schema": {"type": "string"}},
+            },
+        },
+    },
+)
+async def post_events(request: Request) -> Response:
+    """Record what calls used: one object, an array, or NDJSON; gzip is welcome.
+
+    The answer comes after the commit is durable. The same id with the same content is a duplicate
+    and changes nothing.
+    """
+    return await delegate(request, request.app.state.events)

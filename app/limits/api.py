@@ -1,0 +1,5 @@
+"""Endpoints for limits."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

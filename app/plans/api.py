@@ -1,0 +1,5 @@
+"""Endpoints for plans and subscriptions."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,5 @@
+"""Endpoints for prices and models."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

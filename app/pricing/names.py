@@ -1,0 +1,202 @@
+"""How people spell providers and models, and which spellings mean the same. Never a near miss.
+
+Candidates are tried in order, as written first. A candidate is `sure` when it only drops what
+carries no price: a provider's own prefix, a path, a date. Dropping what may carry one (a region, a
+fine-tune's parent) is a guess, and the quote says `estimated`.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+LONGEST_NAME = 512
+
+PROVIDER_ALIASES: Mapping[str, str] = {
+    "amazon": "aws",
+    "amazon-bedrock": "aws",
+    "aws-bedrock": "aws",
+    "bedrock": "aws",
+    "bedrock-converse": "aws",
+    "az-ai-inference": "azure",
+    "az-ai-openai": "azure",
+    "azure-ai": "azure",
+    "azure-ai-inference": "azure",
+    "azure-ai-openai": "azure",
+    "azure-openai": "azure",
+    "azure-text": "azure",
+    "claude": "anthropic",
+    "codestral": "mistral",
+    "cohere-chat": "cohere",
+    "copilot": "github-copilot",
+    "fireworks-ai": "fireworks",
+    "gcp-gemini": "google",
+    "gcp-gen-ai": "google",
+    "gcp-vertex-ai": "google",
+    "gemini": "google",
+    "google-ai": "google",
+    "google-ai-studio": "google",
+    "google-genai": "google",
+    "google-generativeai": "google",
+    "google-gla": "google",
+    "google-vertex": "google",
+    "google-vertex-ai": "google",
+    "google-vertexai": "google",
+    "grok": "x-ai",
+    "hf": "huggingface",
+    "hugging-face": "huggingface",
+    "meta-llama-api": "meta",
+    "mistral-ai": "mistral",
+    "mistralai": "mistral",
+    "moonshot": "moonshotai",
+    "moonshot-ai": "moonshotai",
+    "novita-ai": "novita",
+    "open-router": "openrouter",
+    "openai-chat": "openai",
+    "openai-responses": "openai",
+    "ovh": "ovhcloud",
+    "perplexity-ai": "perplexity",
+    "pplx": "perplexity",
+    "text-completion-codestral": "mistral",
+    "text-completion-openai": "openai",
+    "together-ai": "together",
+    "togetherai": "together",
+    "vertex": "google",
+    "vertex-ai": "google",
+    "vertex-ai-anthropic-models": "google",
+    "vertex-ai-beta": "google",
+    "vertexai": "google",
+    "voyage": "voyageai",
+    "voyage-ai": "voyageai",
+    "xai": "x-ai",
+    "z-ai": "zai",
+    "zhipu": "zhipuai",
+}
+GATEWAYS = frozenset({"", "litellm", "gateway", "proxy", "portkey", "helicone", "unknown"})
+"""Names of whatever passed the call on; the model's prefix names the provider."""
+
+_DATE = r"-(?:20\d{6}|20\d\d-\d\d-\d\d|latest|\d{3})"
+_SUFFIX = re.compile(rf"(?:(?:{_DATE})|@[\w.-]+|-v\d+(?=:|$)|:\d+k?)+$")
+_DATED = re.compile(r"(?:-latest|-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+)$")
+_COMPACT = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
+_PATH = re.compile(
+    r"^(?:projects/[^/]+/)?(?:locations/[^/]+/)?(?:publishers/[^/]+/)?(?:models|tunedmodels)/"
+)
+_ARN = re.compile(r"^arn:aws[\w-]*:bedrock:[^/]*/(.+)$")
+_REGION = re.compile(
+    r"^(?:us-gov|us|eu|apac|ap|au|jp|in|ca|sa|me|af|mx|global)\.(?=[\w-]+\.)|^[a-z]{2}(?:-gov)?-[a-z]+-\d/"
+)
+_VENDORED = re.compile(rf"(?:{_REGION.pattern})?(?:[a-z0-9-]+[./])?")
+
+
+class Candidate(NamedTuple):
+    """A spelling to look up, how it came about, and whether that could change the price."""
+
+    provider: str
+    model: str
+    rule: str
+    sure: bool
+
+
+def provider_id(name: str | None) -> str:
+    """The catalogue's id of a provider; unknown ones stay as they are, only tidied."""
+    plain = re.sub(r"[ ._]+", "-", (name or "").strip().lower())
+    plain = PROVIDER_ALIASES.get(plain, plain)
+    return plain.replace("huggingface-", "huggingface_", 1)
+
+
+def candidates(
+    provider: str | None,
+    model: str,
+    known: Callable[[str], bool],
+    lends: Mapping[str, Sequence[str]],
+) -> Iterator[Candidate]:
+    """Spellings to look up, best first.
+
+    `known` tells the providers of the catalogue; `lends` names those whose models another serves.
+    """
+    name = model.strip().lower()
+    named = provider_id(provider)
+    if not name or len(name) > LONGEST_NAME:
+        return
+    if named in GATEWAYS:
+        prefix, mark, rest = _split_provider(name)
+        if not mark or (not known(provider_id(prefix)) and provider_id(prefix) != "huggingface"):
+            return
+        named, name = provider_id(prefix), rest
+    if named == "huggingface":
+        yield from _routed(_without_own_prefix("huggingface", name, lends), known)
+        return
+    yield from _spellings(named, name, lends)
+
+
+def _routed(name: str, known: Callable[[str], bool]) -> Iterator[Candidate]:
+    """Hugging Face's router names the provider that answers behind the last colon."""
+    model, mark, target = name.rpartition(":")
+    if not mark:
+        return
+    for host in (f"huggingface_{target}", provider_id(target)):
+        if known(host):
+            yield Candidate(host, model, "router suffix", True)
+
+
+def _spellings(provider: str, name: str, lends: Mapping[str, Sequence[str]]) -> Iterator[Candidate]:
+    yield Candidate(provider, name, "as written", True)
+    bare, rule, sure = name, "as written", True
+    for step, told, safe in (
+        (lambda text: _without_own_prefix(provider, text, lends), "provider prefix", True),
+        (_compact_date, "date", True),
+        (_without_date, "date", True),
+        (_without_region, "region prefix", False),
+        (_without_tuning, "fine-tune of", False),
+    ):
+        shorter = step(bare)
+        if shorter and shorter != bare:
+            bare, rule, sure = shorter, told, sure and safe
+            yield Candidate(provider, bare, rule, sure)
+
+
+def _split_provider(name: str) -> tuple[str, str, str]:
+    """Cut at the first `/` or `:` that ends a provider's name."""
+    cut = re.match(r"([\w .-]+)([/:])(.+)$", name)
+    return (cut[1], cut[2], cut[3]) if cut else ("", "", name)
+
+
+def _without_own_prefix(provider: str, name: str, lends: Mapping[str, Sequence[str]]) -> str:
+    """Drop paths, ARNs and the provider's own name, as often as they are stacked up."""
+    own = {provider, *lends.get(provider, ())}
+    while True:
+        arn = _ARN.match(name)
+        shorter = arn[1] if arn else _PATH.sub("", name)
+        prefix, mark, rest = _split_provider(shorter)
+        if mark and provider_id(prefix) in own:
+            shorter = rest
+        if shorter == name or not shorter:
+            return name
+        name = shorter
+
+
+def _compact_date(name: str) -> str:
+    return _COMPACT.sub(r"-\1-\2-\3", name)
+
+
+def _without_date(name: str) -> str:
+    return _DATED.sub("", name)
+
+
+def _without_region(name: str) -> str:
+    return _REGION.sub("", name)
+
+
+def _without_tuning(name: str) -> str:
+    return name.split(":")[1] if name.startswith("ft:") else name
+
+
+def is_exact(name: str, start: int, end: int, literal_tuned: bool = False) -> bool:
+    """Whether a pattern that matched `name[start:end]` left over only what carries no price.
+
+    In front that is a region or a vendor, behind a date, a version or a digest.
+    """
+    if literal_tuned:
+        return True
+    stem = _SUFFIX.sub("", name)
+    return len(stem) <= end and _VENDORED.fullmatch(name[:start]) is not None

@@ -1,0 +1,5 @@
+"""What the API answers about one user's events."""
+
+from fastapi import APIRouter
+
+router = APIRouter()

@@ -1,0 +1,16 @@
+"""An ordinary FastAPI request as the lean handlers take it, and their answer as a response."""
+
+from fastapi import Request, Response
+
+from app.web.lean import Handler, LeanRequest
+
+
+async def delegate(request: Request, handler: Handler) -> Response:
+    """Let the lean handler answer; what it raises is answered by the application's handlers."""
+    headers = dict(request.scope["headers"])
+    query = request.scope["query_string"].decode("latin-1")
+    found = await handler(LeanRequest(headers, query, request.receive, None))
+    response = Response(found.body, found.status, media_type="application/json")
+    for name, value in found.headers:
+        response.headers[name.decode()] = value.decode("latin-1")
+    return response

@@ -1,0 +1,113 @@
+"""One `db_url` fixture, two engines, real commits.
+
+Every test gets a database of its own: a copied SQLite file, or a PostgreSQL database made from a
+template. Both were brought up by the migrations, not by `create_all`.
+"""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.core.clock import FrozenClock
+from app.db.engine import Database
+from app.db.migrate import upgrade
+from app.main import create_asgi
+from app.pricing.catalog import Catalog
+from app.runtime import Runtime, build
+from app.settings import Settings
+from tests.postgres import drop_database, new_database, running_server
+
+START = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+ADMIN = "tg_test_admin_key_0123456789abcdef0123456789"
+ENGINES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite file, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "template.db"
+    asyncio.run(upgrade(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server where databases may be made."""
+    with running_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated, empty database, to be copied."""
+    url = new_database(postgres_server)
+    asyncio.run(upgrade(url))
+    yield url.rsplit("/", 1)[-1].split("?")[0]
+    drop_database(postgres_server, url)
+
+
+@pytest.fixture(params=ENGINES)
+def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fresh, migrated database; every test that asks runs on both engines."""
+    if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path / "test.db")
+        yield f"sqlite:///{tmp_path}/test.db"
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = new_database(server, request.getfixturevalue("postgres_template"))
+    yield url
+    drop_database(server, url)
+
+
+@pytest.fixture
+async def db(db_url: str) -> AsyncIterator[Database]:
+    """The database itself, for tests of verbs."""
+    found = Database.open(db_url)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+def clock() -> FrozenClock:
+    return FrozenClock(START)
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return Catalog.from_genai()
+
+
+def settings_for(db_url: str) -> Settings:
+    """Settings of a service under test."""
+    return Settings(database_url=db_url, admin_key=ADMIN)
+
+
+@pytest.fixture
+async def runtime(db_url: str, clock: FrozenClock, catalog: Catalog) -> AsyncIterator[Runtime]:
+    """A started service's parts, on a frozen clock."""
+    found = build(settings_for(db_url), clock=clock, catalog=catalog)
+    await found.start()
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def client(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+    """The service over HTTP, signed in with the admin key; the lean door is in front."""
+    transport = httpx.ASGITransport(create_asgi(runtime), raise_app_exceptions=False)
+    async with httpx.AsyncClient(
+        transport=transport,
+        base_url="http://test",
+        headers={"Authorization": f"Bearer {ADMIN}"},
+    ) as found:
+        yield found
