@@ -23,7 +23,7 @@ from app.runtime import build
 from app.settings import Settings
 from app.start import NotReadyError, prepare
 from app.web.logs import configure
-from app.web.server import HeadDeadlineProtocol
+from app.web.server import DoorProtocol
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -69,11 +69,12 @@ def serve(
     options: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
-        "http": HeadDeadlineProtocol,
+        "http": DoorProtocol,
         "ws": "none",
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,
         "timeout_graceful_shutdown": 8,
         "timeout_keep_alive": 75,
         "backlog": 2048,

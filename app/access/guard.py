@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 
 from app.access.keys import Key
 from app.core.errors import Forbidden, Unauthenticated
@@ -27,6 +28,16 @@ def token_from(authorization: str | None, x_api_key: str | None) -> str:
     if len(token) > MAX_TOKEN:
         raise Unauthenticated("that is not a key")
     return token
+
+
+def token_of(headers: Mapping[bytes, bytes]) -> str:
+    """As `token_from`, of headers as ASGI has them."""
+    authorization = headers.get(b"authorization")
+    if authorization is not None and authorization[:7] == b"Bearer " and len(authorization) < 99:
+        return authorization[7:].decode("latin-1")
+    given = None if authorization is None else authorization.decode("latin-1")
+    other = headers.get(b"x-api-key")
+    return token_from(given, None if other is None else other.decode("latin-1"))
 
 
 def _password(encoded: str) -> str:

@@ -25,7 +25,9 @@ def hour_of(moment: datetime) -> datetime:
 
 def rfc3339(moment: datetime) -> str:
     """Write an instant in UTC with `Z`, and a fraction only where there is one."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return f"{moment.isoformat()[:-6]}Z"
 
 
 def unix_ms() -> int:

@@ -6,6 +6,7 @@ are whole microseconds inside and seconds on the wire.
 """
 
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 COUNTERS = (
     "input_tokens",
@@ -76,15 +77,18 @@ def part_beyond_whole(usage: Usage) -> tuple[str, str] | None:
     return None
 
 
+_subtotals = itemgetter(*_SUBTOTALS)
+
+
 def has_parts(usage: Usage) -> bool:
     """Whether any counter is set that must fit inside another one."""
-    return any(usage[place] for place in _SUBTOTALS)
+    return any(_subtotals(usage))
 
 
 def as_mapping(usage: Iterable[int]) -> dict[str, int | float]:
     """For the wire: input and output tokens always, everything else where it is not zero."""
-    shown: dict[str, int | float] = {}
+    shown: dict[str, int | float] = {"input_tokens": 0, "output_tokens": 0}
     for name, value in zip(COUNTERS, usage, strict=True):
-        if value or name in ("input_tokens", "output_tokens"):
+        if value:
             shown[name] = value / MICROS_PER_SECOND if name in SECONDS else value
     return shown

@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
+from app.core.clock import to_micros
 from app.db.engine import Tx
+from app.db.types import Moment
 
 Row = tuple[Any, ...]
 
@@ -27,11 +29,27 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
+def _moments(table: Table, columns: Sequence[str]) -> list[int]:
+    return [place for place, name in enumerate(columns) if isinstance(table.c[name].type, Moment)]
+
+
+def _in_micros(values: Iterable[Any]) -> list[Any]:
+    """A column of instants for SQLite; a batch has few different ones, so each is counted once."""
+    known: dict[Any, Any] = {None: None}
+    found = []
+    for value in values:
+        micros = known.get(value)
+        if micros is None and value is not None:
+            micros = known[value] = to_micros(value)
+        found.append(micros)
+    return found
+
+
 class Append:
     """Insert rows whose key is new; a row whose key exists is left alone."""
 
     def __init__(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> None:
-        self._places = [columns.index(name) for name in key]
+        self._moments = _moments(table, columns)
         into = f'INTO "{table.name}" ({_list(columns)})'
         marks = ", ".join("?" * len(columns))
         self._sqlite = f"INSERT OR IGNORE {into} VALUES ({marks})"
@@ -50,14 +68,21 @@ class Append:
         raw = tx.hot
         newest = raw.execute(self._newest).fetchone()[0] or 0
         before = raw.total_changes()
-        raw.executemany(self._sqlite, rows)
+        given = list(zip(*rows, strict=True))
+        for place in self._moments:
+            given[place] = _in_micros(given[place])
+        raw.executemany(self._sqlite, zip(*given, strict=True))
         if raw.total_changes() - before == len(rows):
             return None
         return set(raw.execute(self._since, (newest,)))
 
 
 class AddTo:
-    """Add each row's measures onto the stored row with that key, or insert it."""
+    """Add each row's measures onto the stored row with that key, or insert it.
+
+    Measures that are zero in every row given are left out of the statement (their columns default
+    to zero): a batch uses a third of them, and each one costs as much to add as to store.
+    """
 
     def __init__(
         self,
@@ -67,34 +92,53 @@ class AddTo:
         *,
         returning: Sequence[str] = (),
     ) -> None:
-        self.columns = (*key, *add)
-        self._key_width = len(key)
-        into = f'INTO "{table.name}" AS t ({_list(self.columns)})'
+        self._table, self._key, self._returning = table, tuple(key), tuple(returning)
+        self._columns = (*key, *add)
+        self._moments = _moments(table, self._key)
+        self._statements: dict[tuple[int, ...], tuple[str, str]] = {}
+
+    def _statement(self, kept: tuple[int, ...]) -> tuple[str, str]:
+        found = self._statements.get(kept)
+        if found is None:
+            if len(self._statements) >= 256:  # many odd mixtures: stop making statements
+                self._statements.clear()
+            found = self._statements[kept] = self._made([self._columns[i] for i in kept])
+        return found
+
+    def _made(self, columns: Sequence[str]) -> tuple[str, str]:
+        into = f'INTO "{self._table.name}" AS t ({_list(columns)})'
+        add = columns[len(self._key) :]
         grown = ", ".join(f'"{name}" = t."{name}" + excluded."{name}"' for name in add)
-        conflict = f"ON CONFLICT ({_list(key)}) DO UPDATE SET {grown}"
-        answer = f" RETURNING {_list(returning)}" if returning else ""
-        marks = ", ".join("?" * len(self.columns))
-        self._sqlite = f"INSERT {into} VALUES ({marks}) {conflict}{answer}"
-        self._postgres = (
-            f"INSERT {into} SELECT * FROM unnest({_arrays(table, self.columns)}) {conflict}{answer}"
+        end = f"ON CONFLICT ({_list(self._key)}) DO UPDATE SET {grown}"
+        if self._returning:
+            end += f" RETURNING {_list(self._returning)}"
+        marks = ", ".join("?" * len(columns))
+        return (
+            f"INSERT {into} VALUES ({marks}) {end}",
+            f"INSERT {into} SELECT * FROM unnest({_arrays(self._table, columns)}) {end}",
         )
-        self._returns = bool(returning)
 
     async def __call__(self, tx: Tx, rows: Iterable[Row]) -> list[Row]:
         """Write the rows in key order; with `returning`, give each as it now stands."""
-        width = self._key_width
-        ordered = sorted(rows, key=lambda row: row[:width])
+        ordered = sorted(rows)
         if not ordered:
             return []
+        columns = list(zip(*ordered, strict=True))
+        width = len(self._key)
+        kept = tuple(place for place, values in enumerate(columns) if place <= width or any(values))
+        for_sqlite, for_postgres = self._statement(kept)
+        given = [columns[place] for place in kept]
         if tx.dialect == "postgresql":
-            columns = zip(*ordered, strict=True)
-            if self._returns:
-                return [tuple(row) for row in await tx.hot.fetch(self._postgres, *columns)]
-            await tx.hot.execute(self._postgres, *columns)
+            if self._returning:
+                return [tuple(row) for row in await tx.hot.fetch(for_postgres, *given)]
+            await tx.hot.execute(for_postgres, *given)
             return []
-        if self._returns:
-            return [row for given in ordered for row in tx.hot.execute(self._sqlite, given)]
-        tx.hot.executemany(self._sqlite, ordered)
+        for place in self._moments:  # among the key, so never left out
+            given[place] = _in_micros(given[place])
+        narrow = zip(*given, strict=True)
+        if self._returning:
+            return [row for one in narrow for row in tx.hot.execute(for_sqlite, one)]
+        tx.hot.executemany(for_sqlite, narrow)
         return []
 
 

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
 
+from msgspec.structs import astuple
+
 from app.core.counters import (
     COUNTERS,
     MICROS_PER_SECOND,
@@ -52,17 +54,24 @@ class Call(NamedTuple):
 
 
 def call_from(
-    event: EventIn, now: datetime, window: Window | None, *, plain: bool, base: str = ""
+    event: EventIn,
+    now: datetime,
+    window: Window | None,
+    *,
+    plain: bool,
+    base: str = "",
+    body: bytes | None = None,
 ) -> Call:
     """Judge one event.
 
     `window` is None for a backfill. `plain` says that the body was ASCII without escapes, so that
     no name in it can hold a control character or be longer in UTF-8 than in characters.
+    `body` is the event's canonical form where the caller made it already.
 
     Raises:
         InvalidInput, OutOfWindow: `errors` names the place, under the pointer `base`.
     """
-    digest = blake2b(canonical(event), digest_size=8).digest()
+    digest = blake2b(body or canonical(event), digest_size=8).digest()
     at = now if event.timestamp is None else _instant(event.timestamp, now, window, base)
     cost = None
     if event.cost_usd is not None:
@@ -87,7 +96,7 @@ def usage_from(event: EventIn, base: str) -> Usage:
     sent = event.usage
     if sent is None:
         return NOTHING
-    usage: Usage = tuple(getattr(sent, name) for name in COUNTERS)
+    usage: Usage = astuple(sent)
     if any(usage[_FIRST_SECONDS:]):
         usage = usage[:_FIRST_SECONDS] + tuple(
             _micros(value, f"{base}/usage/{name}")

@@ -1,6 +1,5 @@
 """Bytes to events: exact types, every refusal names its place, nothing is echoed."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -9,7 +8,7 @@ from msgspec import Meta, Struct
 
 from app.core.counters import COUNTERS
 from app.core.errors import InvalidInput, TooLarge
-from app.web.strict import UNREADABLE, read_json, refusal, refuse_repeated_keys
+from app.web.strict import UNREADABLE, refusal, refuse_repeated_keys
 
 MAX_COUNT: Final = 2**53 - 1
 MAX_EVENTS: Final = 10_000
@@ -65,7 +64,7 @@ class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     usage: UsageIn | None = None
     endpoint: Text | None = None
     method: Annotated[str, Meta(max_length=16)] | None = None
-    status_code: Annotated[int, Meta(ge=100, le=599)] = 200
+    status_code: Annotated[int, Meta(ge=100, le=599)] | None = None
     error_message: Annotated[str, Meta(max_length=4096)] | None = None
     retry_count: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     latency_ms: Millis | None = None
@@ -94,15 +93,23 @@ Refused = InvalidInput
 """What takes an event's place in a batch when it could not be read."""
 
 
-def decode_one(body: bytes) -> EventIn:
-    """Read one JSON object.
+def decode_one(body: bytes) -> tuple[EventIn, bytes]:
+    """Read one JSON object; the second value is its canonical form.
 
     Raises:
         InvalidInput: not JSON, not an event; `errors` names the place.
     """
     if len(body) > ONE_EVENT_BYTES:
         raise TooLarge("one event is at most 1 MiB")
-    return read_json(_one, body)
+    try:
+        event = _one.decode(body)
+    except UNREADABLE as error:
+        refuse_repeated_keys(body)
+        raise refusal(error, "") from None
+    same = _canonical.encode(event)
+    if _may_repeat_keys(body, same):
+        refuse_repeated_keys(body)
+    return event, same
 
 
 def decode_array(body: bytes) -> list[EventIn | Refused]:
@@ -116,7 +123,7 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
         events = _many.decode(body)
     except UNREADABLE:
         events = None
-    if events is not None and not _may_repeat_keys(body, events):
+    if events is not None and not _may_repeat_keys(body, _canonical.encode(events)):
         return _bounded(events)  # type: ignore[return-value,arg-type]
     try:
         raws = _raws.decode(body)
@@ -141,15 +148,11 @@ def _bounded(found: list[Any]) -> list[Any]:
 
 def _item(raw: bytes, place: int) -> EventIn | Refused:
     try:
-        refuse_repeated_keys(raw)
-        return _one.decode(raw)
+        return decode_one(raw)[0]
     except InvalidInput as error:
         return InvalidInput.at(f"/{place}{error.extra['errors'][0]['pointer']}", error.detail)
-    except UNREADABLE as error:
-        return refusal(error, f"/{place}")
 
 
-_SPACED_COLON = re.compile(rb'"[ \t\r\n]+:')
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
@@ -158,8 +161,6 @@ def canonical(event: EventIn) -> bytes:
     return _canonical.encode(event)
 
 
-def _may_repeat_keys(body: bytes, events: list[EventIn]) -> bool:
-    """Whether the body has more keys than the events read from it; cheap, errs towards True."""
-    if _SPACED_COLON.search(body):
-        return True
-    return body.count(b'":') != _canonical.encode(events).count(b'":')
+def _may_repeat_keys(body: bytes, same: bytes) -> bool:
+    """Whether the body has more strings than its canonical form; cheap, errs towards True."""
+    return body.count(b'"') != same.count(b'"')

@@ -1,12 +1,12 @@
 """`POST /v1/events`: bytes in, receipts out. Both doors, lean and ordinary, end here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from app.access.guard import require, require_user, token_from
+from app.access.guard import require, require_user, token_of
 from app.access.keys import Key, KeyRing
 from app.core.clock import Clock, rfc3339
 from app.core.counters import as_mapping
@@ -24,6 +24,7 @@ from app.ingest.calls import Call, Window, call_from, is_plain
 from app.ingest.decode import (
     BATCH_BYTES,
     EventIn,
+    canonical,
     decode_array,
     decode_lines,
     decode_one,
@@ -34,6 +35,7 @@ from app.web.lean import LeanAnswer, LeanRequest, media_type
 from app.web.strict import inflate
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
+_PLAIN_JSON = b"application/json"
 _encode = msgspec.json.Encoder().encode
 Refusals = dict[int, InvalidInput | AppError]
 
@@ -53,6 +55,50 @@ class EventsDoor:
         self._db, self._feed, self._keys = db, feed, keys
         self._intake, self._clock, self._window = intake, clock, window
 
+    def swift(self, headers: dict[bytes, bytes], body: bytes, answer: Any) -> bool:
+        """Take a plain single event, to be answered when its batch is durable.
+
+        Returns False for what the ordinary way reads better: batches, encodings, and keys that are
+        not in memory.
+
+        Raises:
+            AppError: as `__call__`.
+        """
+        if b"content-encoding" in headers or headers.get(b"content-type") != _PLAIN_JSON:
+            return False
+        if body[:1] != b"{":
+            return False
+        now = self._clock.now()
+        token = token_of(headers)
+        try:
+            key = self._keys.find(token, now)
+        except AppError:
+            return False
+        require(key, "ingest")
+        call = self._one(headers, body, key, now, self._window)
+        answer.render = _receipt
+        self._intake.enqueue(
+            Submission((call,), key, token, self._feed.version, answer, stand=True)
+        )
+        return True
+
+    def _one(
+        self,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        key: Key,
+        now: datetime,
+        window: Window | None,
+    ) -> Call:
+        plain = is_plain(body)
+        event, same = decode_one(body)
+        if b"idempotency-key" in headers:
+            _name_event(event, headers[b"idempotency-key"].decode("latin-1"))
+            same, plain = canonical(event), False
+        if key.user_id is not None:
+            require_user(key, event.user_id)
+        return call_from(event, now, window, plain=plain, body=same)
+
     async def __call__(self, request: LeanRequest) -> LeanAnswer:
         """Answer one request.
 
@@ -60,9 +106,7 @@ class EventsDoor:
             AppError: as the contract lists them; nothing was recorded then.
         """
         now = self._clock.now()
-        token = token_from(
-            request.header(b"authorization") or None, request.header(b"x-api-key") or None
-        )
+        token = token_of(request.headers)
         version = self._feed.version
         key = await self._known(token, now)
         require(key, "ingest")
@@ -71,31 +115,21 @@ class EventsDoor:
         body = await request.body(BATCH_BYTES)
         if encoding := request.header(b"content-encoding").strip().lower():
             body = inflate(body, encoding, BATCH_BYTES)
-        plain = is_plain(body)
         if kind == JSON and body.lstrip()[:1] != b"[":
-            event = decode_one(body)
-            if given := request.header(b"idempotency-key"):
-                _name_event(event, given)
-                plain = False
-            require_user(key, event.user_id)
-            call = call_from(event, now, window, plain=plain)
-            outcome = await self._intake.submit(
-                Submission((call,), key, token, version, stand=True)
-            )
+            call = self._one(request.headers, body, key, now, window)
+            outcome = await self._intake.submit((call,), key, token, version, stand=True)
             return _receipt(outcome)
         events = decode_array(body) if kind == JSON else decode_lines(body)
         atomic, every = False, False
         if request.query:
             atomic = request.flag("atomic")
             every = "results=all" in request.query
-        calls, refused, places = _judge(events, key, now, window, plain)
+        calls, refused, places = _judge(events, key, now, window, is_plain(body))
         if atomic and refused:
             raise _all_refused(refused)
         outcome = Outcome([], None, [])
         if calls:
-            outcome = await self._intake.submit(
-                Submission(calls, key, token, version, atomic=atomic)
-            )
+            outcome = await self._intake.submit(calls, key, token, version, atomic=atomic)
         return _summary(len(events), places, outcome.logged, refused, every=every)
 
     async def _known(self, token: str, now: datetime) -> Key:

@@ -9,8 +9,9 @@ so that the bad call fails alone. When the queue is full, callers are told so an
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import apsw
 import asyncpg
@@ -40,19 +41,32 @@ class Outcome:
     billing_periods: list[str]
 
 
-@dataclass(slots=True, eq=False)
-class Submission:
-    """What one request hands over."""
+class Answer(Protocol):
+    """Where the outcome goes: a future, or something that writes it out at once."""
 
-    calls: Sequence[Call]
-    key: Key
-    token: str
-    version: int
-    stand: bool = False
-    atomic: bool = False
-    answer: asyncio.Future[Outcome] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
+    def done(self) -> bool: ...
+    def set_result(self, outcome: Outcome, /) -> None: ...
+    def set_exception(self, error: Exception, /) -> None: ...
+
+
+class Submission:
+    """What one request hands over, and where its answer will be."""
+
+    __slots__ = ("answer", "atomic", "calls", "key", "stand", "token", "version")
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        key: Key,
+        token: str,
+        version: int,
+        answer: Answer,
+        *,
+        stand: bool = False,
+        atomic: bool = False,
+    ) -> None:
+        self.calls, self.key, self.token, self.version = calls, key, token, version
+        self.answer, self.stand, self.atomic = answer, stand, atomic
 
 
 class Intake:
@@ -89,7 +103,28 @@ class Intake:
         for lane, _ in self._lanes:
             await lane.close()
 
-    async def submit(self, submission: Submission) -> Outcome:
+    def enqueue(self, submission: Submission) -> None:
+        """Hand over calls; the answer comes after their commit.
+
+        Raises:
+            Unavailable: the queue is full or closing.
+        """
+        if self._closing or self._queued_calls + len(submission.calls) > QUEUED_CALLS:
+            raise Unavailable("the intake is full; nothing was recorded")
+        self._queue.append(submission)
+        self._queued_calls += len(submission.calls)
+        self._ready.set()
+
+    async def submit(
+        self,
+        calls: Sequence[Call],
+        key: Key,
+        token: str,
+        version: int,
+        *,
+        stand: bool = False,
+        atomic: bool = False,
+    ) -> Outcome:
         """Hand over calls and wait until they are durable.
 
         Raises:
@@ -97,12 +132,9 @@ class Intake:
             Unauthenticated: the key was revoked in the meantime.
             IdReused: `atomic`, and an id stands for another event.
         """
-        if self._closing or self._queued_calls + len(submission.calls) > QUEUED_CALLS:
-            raise Unavailable("the intake is full; nothing was recorded")
-        self._queue.append(submission)
-        self._queued_calls += len(submission.calls)
-        self._ready.set()
-        return await submission.answer
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.enqueue(Submission(calls, key, token, version, answer, stand=stand, atomic=atomic))
+        return await answer
 
     async def _drain(self, lane: Lane, shard: int) -> None:
         while True:
@@ -111,8 +143,10 @@ class Intake:
                     return
                 self._ready.clear()
                 await self._ready.wait()
-                continue
+            await asyncio.sleep(0)  # let everything that has already arrived join
             batch = self._take()
+            if not batch:
+                continue
             try:
                 await self._record(lane, shard, batch)
             except Exception as error:  # a bug: its callers are told, the lane goes on
@@ -120,6 +154,8 @@ class Intake:
                 _fail(batch, error)
 
     def _take(self) -> list[Submission]:
+        if not self._queue:
+            return []
         batch = [self._queue.popleft()]
         calls = len(batch[0].calls)
         while self._queue and not batch[0].atomic and not self._queue[0].atomic:

@@ -76,7 +76,7 @@ def rated(call: Call, catalog: Catalog, now: datetime) -> Entry:
         cost, status, price_ref = catalog.quote(  # type: ignore[assignment]
             event.provider or None, event.model or None, call.at, call.usage, event.context
         )
-    return Entry(
+    row = (
         event.user_id,
         call.event_id,
         call.at,
@@ -84,7 +84,7 @@ def rated(call: Call, catalog: Catalog, now: datetime) -> Entry:
         call.body_hash,
         event.provider,
         event.model,
-        event.status_code,
+        event.status_code or 200,
         cost,
         status,
         price_ref,
@@ -106,12 +106,13 @@ def rated(call: Call, catalog: Catalog, now: datetime) -> Entry:
         event.backend,
         event.pool,
         event.hold_id,
-        _json(event.tags),
-        _json(event.context),
+        None if event.tags is None else _json(event.tags),
+        None if event.context is None else _json(event.context),
     )
+    return tuple.__new__(Entry, row)  # a microsecond less than Entry(…)
 
 
-def _json(pairs: dict[str, str] | None) -> str | None:
+def _json(pairs: dict[str, str]) -> str | None:
     return msgspec.json.encode(pairs).decode() if pairs else None
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, table_options
@@ -45,5 +45,5 @@ class Counter(Base):
     scope_key: Mapped[str] = mapped_column(primary_key=True)
     limit_id: Mapped[str] = mapped_column(primary_key=True)
     window_start: Mapped[datetime] = mapped_column(primary_key=True)
-    used: Mapped[int]
-    held: Mapped[int]
+    used: Mapped[int] = mapped_column(server_default=text("0"))
+    held: Mapped[int] = mapped_column(server_default=text("0"))

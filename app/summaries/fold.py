@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import add, attrgetter
 from typing import Any, NamedTuple
 
 from app.core.clock import hour_of
@@ -83,42 +84,63 @@ def measures_of(entry: Entry) -> list[tuple[int, int]]:
 
 
 def fold(entries: Iterable[Entry], agreements: Mapping[str, Agreement]) -> Change:
-    """Sum the entries by every key that a total is kept under."""
-    periods: dict[PeriodKey, Measures] = {}
-    hours: dict[HourKey, Measures] = {}
+    """Sum the entries by every key that a total is kept under.
+
+    Entries are first summed by everything that any key looks at, so that each one is looked at
+    twice and not once per total that it is part of.
+    """
+    by_user: dict[tuple[str, datetime, datetime, str, str, str], Measures] = {}
+    by_kind: dict[tuple[datetime, tuple[Any, ...]], Measures] = {}
     dimensions: dict[DimensionKey, Measures] = {}
     for entry in entries:
         user_id, at, provider, model = entry.user_id, entry.timestamp, entry.provider, entry.model
         hour = hour_of(at)
         start = agreements[user_id].period_at(at).start
         amounts = measures_of(entry)
-        _grow(periods, (user_id, start, provider, model), amounts)
-        _grow(hours, (user_id, hour, provider, model, entry.task_type or ""), amounts)
-        for dimension, value in dimensions_of(entry):
-            _grow(dimensions, (hour, dimension, value), amounts)
+        _grow(by_user, (user_id, start, hour, provider, model, entry.task_type or ""), amounts)
+        _grow(by_kind, (hour, _kind_of(entry)), amounts)
         if entry.latency_us is not None:
             _grow(dimensions, (hour, "latency", bucket_of(entry.latency_us)), _ONE_CALL)
         if entry.ttft_us is not None:
             _grow(dimensions, (hour, "ttft", bucket_of(entry.ttft_us)), _ONE_CALL)
+    periods: dict[PeriodKey, Measures] = {}
+    hours: dict[HourKey, Measures] = {}
+    for (user_id, start, hour, provider, model, task), total in by_user.items():
+        _join(periods, (user_id, start, provider, model), total)
+        _join(hours, (user_id, hour, provider, model, task), total)
+    for (hour, kind), total in by_kind.items():
+        for dimension, value in _dimensions(kind):
+            _join(dimensions, (hour, dimension, value), total)
     return Change(periods, hours, dimensions)
 
 
+_kind_of = attrgetter(
+    "provider", "model", "endpoint", "status_code", "backend", "pool", "team_id", "api_key_id"
+)
+_NAMED = ("backend", "pool", "team", "key")
+
+
 def dimensions_of(entry: Entry) -> list[tuple[str, str]]:
-    """The cross-user totals that one entry is part of."""
+    """The cross-user totals that one entry is part of, latency buckets aside."""
+    return _dimensions(_kind_of(entry))
+
+
+def _dimensions(kind: tuple[Any, ...]) -> list[tuple[str, str]]:
+    provider, model, endpoint, status_code = kind[:4]
     found = [
-        ("model", f"{entry.provider}{SEPARATOR}{entry.model}"),
-        ("endpoint", entry.endpoint or ""),
-        ("status_code", str(entry.status_code)),
+        ("model", f"{provider}{SEPARATOR}{model}"),
+        ("endpoint", endpoint or ""),
+        ("status_code", str(status_code)),
     ]
-    if entry.backend is not None:
-        found.append(("backend", entry.backend))
-    if entry.pool is not None:
-        found.append(("pool", entry.pool))
-    if entry.team_id is not None:
-        found.append(("team", entry.team_id))
-    if entry.api_key_id is not None:
-        found.append(("key", entry.api_key_id))
+    for dimension, value in zip(_NAMED, kind[4:], strict=True):
+        if value is not None:
+            found.append((dimension, value))
     return found
+
+
+def _join(totals: dict[Any, Measures], key: Any, more: Measures) -> None:
+    total = totals.get(key)
+    totals[key] = list(more) if total is None else list(map(add, total, more))
 
 
 def _grow(totals: dict[Any, Measures], key: Any, amounts: Iterable[tuple[int, int]]) -> None:

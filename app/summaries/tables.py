@@ -1,34 +1,40 @@
 """Totals that readers touch instead of the log. Everything in them is additive."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import text
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from app.core.money import Nanos
 from app.db.types import Base, table_options
 
 
+def _zero() -> MappedColumn[Any]:
+    return mapped_column(server_default=text("0"))
+
+
 class Measures:
     """What every total adds up. An average is a sum here and a division at the reader."""
 
-    calls: Mapped[int]
-    errors: Mapped[int]
-    input_tokens: Mapped[int]
-    output_tokens: Mapped[int]
-    cache_read_tokens: Mapped[int]
-    cache_write_tokens: Mapped[int]
-    output_reasoning_tokens: Mapped[int]
-    input_audio_tokens: Mapped[int]
-    output_audio_tokens: Mapped[int]
-    input_image_tokens: Mapped[int]
-    output_image_tokens: Mapped[int]
-    requests: Mapped[int]
-    cost_nanos: Mapped[Nanos]
-    unpriced_calls: Mapped[int]
-    latency_calls: Mapped[int]
-    latency_us: Mapped[int]
-    ttft_calls: Mapped[int]
-    ttft_us: Mapped[int]
+    calls: Mapped[int] = _zero()
+    errors: Mapped[int] = _zero()
+    input_tokens: Mapped[int] = _zero()
+    output_tokens: Mapped[int] = _zero()
+    cache_read_tokens: Mapped[int] = _zero()
+    cache_write_tokens: Mapped[int] = _zero()
+    output_reasoning_tokens: Mapped[int] = _zero()
+    input_audio_tokens: Mapped[int] = _zero()
+    output_audio_tokens: Mapped[int] = _zero()
+    input_image_tokens: Mapped[int] = _zero()
+    output_image_tokens: Mapped[int] = _zero()
+    requests: Mapped[int] = _zero()
+    cost_nanos: Mapped[Nanos] = _zero()
+    unpriced_calls: Mapped[int] = _zero()
+    latency_calls: Mapped[int] = _zero()
+    latency_us: Mapped[int] = _zero()
+    ttft_calls: Mapped[int] = _zero()
+    ttft_us: Mapped[int] = _zero()
 
 
 MEASURES = tuple(Measures.__annotations__)

@@ -107,6 +107,11 @@ class LeanDoor:
     def __init__(self, inner: App, routes: Mapping[tuple[str, str], Handler]) -> None:
         self._inner = inner
         self._routes = routes
+        self.swift = {
+            path.encode(): handler
+            for (_, path), handler in routes.items()
+            if hasattr(handler, "swift")
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

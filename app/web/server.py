@@ -1,36 +1,172 @@
-"""uvicorn's HTTP protocol with a deadline: a head that dawdles or grows too large is cut off."""
+"""uvicorn's HTTP protocol, with deadlines and with a swift way for the few routes that carry load.
+
+httptools alone waits for ever for the rest of a head and takes a megabyte of it; here a head has a
+deadline and a bound. And a plain POST to a swift route (small body, nothing unusual) skips the ASGI
+machinery: its handler is called when the body is complete and writes its answer when it has one,
+with no task, scope or event in between. Everything else goes the ordinary way, to the same handler.
+"""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.core.errors import AppError
+from app.web.lean import LeanAnswer, request_id_of
+from app.web.problems import document, expected, headers_of
+
 HEAD_SECONDS = 10.0
+BODY_SECONDS = 15.0
 HEAD_BYTES = 64 * 1024
+SWIFT_BODY_BYTES = 64 * 1024
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_STATUS = {
+    status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
+    for status in HTTPStatus
+}
+_JSON = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
 
 
-class HeadDeadlineProtocol(HttpToolsProtocol):
-    """httptools alone waits for ever for the rest of a head, and takes a megabyte of it."""
+class Swift(Protocol):
+    """A handler that can answer without a task."""
+
+    def swift(self, headers: dict[bytes, bytes], body: bytes, answer: "SwiftAnswer") -> bool:
+        """Take the request and answer later, or return False to have it go the ordinary way.
+
+        What it raises is answered as a problem.
+        """
+
+
+class SwiftAnswer:
+    """The answer that a swift handler owes: what uvicorn calls a cycle, and shaped like a future.
+
+    Give it `render` and hand it to whoever has the result: `set_result` renders and writes.
+    """
+
+    __slots__ = (
+        "body",
+        "disconnected",
+        "handler",
+        "headers",
+        "keep_alive",
+        "message_event",
+        "more_body",
+        "protocol",
+        "render",
+        "response_complete",
+    )
+
+    def __init__(self, protocol: "DoorProtocol", handler: Swift) -> None:
+        self.protocol = protocol
+        self.handler = handler
+        self.headers: dict[bytes, bytes] = {}
+        self.body = bytearray()
+        self.keep_alive = True
+        self.more_body = True
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = _NO_EVENT
+        self.render: Callable[[Any], LeanAnswer] = LeanAnswer
+
+    def done(self) -> bool:
+        """Whether an answer is no longer owed."""
+        return self.response_complete or self.disconnected
+
+    def set_result(self, result: Any) -> None:
+        """Write the answer that `render` makes of the result."""
+        try:
+            status, body, extra = self.render(result)
+        except Exception as error:
+            self.set_exception(error)
+            return
+        request_id = request_id_of(self.headers).encode()
+        head = _STATUS[status] + _JSON % (len(body), request_id)
+        for name, value in extra:
+            head += name + b": " + value + b"\r\n"
+        self._write(head, body)
+
+    def set_exception(self, error: BaseException) -> None:
+        """Write the problem document for an error."""
+        problem: AppError = expected(error)
+        request_id = request_id_of(self.headers)
+        body = document(problem, request_id)
+        head = _STATUS[problem.status]
+        for name, value in headers_of(problem).items():
+            head += f"{name.lower()}: {value}\r\n".encode()
+        head += b"content-length: %d\r\nx-request-id: %s\r\n" % (len(body), request_id.encode())
+        self._write(head, body)
+
+    def _write(self, head: bytes, body: bytes) -> None:
+        if self.response_complete:
+            return
+        self.response_complete = True
+        if self.disconnected:
+            return
+        protocol = self.protocol
+        for name, value in protocol.server_state.default_headers:
+            head += name + b": " + value + b"\r\n"
+        if not self.keep_alive:
+            head += b"connection: close\r\n"
+        protocol.transport.write(head + b"\r\n" + body)
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+class _NoEvent:
+    def set(self) -> None:
+        """Nobody waits."""
+
+
+_NO_EVENT: Any = _NoEvent()
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """One connection."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _idle_since: float | None = None
     _head_bytes = 0
     _in_head = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._routes: dict[bytes, Swift] = getattr(self.app, "swift", {})
         self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+            self.timeout_keep_alive_task = None
+        super().connection_lost(exc)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._in_head and self._deadline is None:  # the usual head comes in one piece
+        if self._deadline is not None or self.transport.is_closing():
+            return
+        # The usual request comes in one piece; only what is left hanging gets a deadline.
+        if self._in_head:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+        elif type(self.cycle) is SwiftAnswer and self.cycle.more_body:
+            self._deadline = self.loop.call_later(BODY_SECONDS, self.transport.close)
+
+    # ---- one request ----
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
         self._head_bytes, self._in_head = 0, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -43,13 +179,78 @@ class HeadDeadlineProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if not self.transport.is_closing():
-            super().on_headers_complete()
+        self._cancel_deadline()
+        if self.transport.is_closing():
+            return
+        handler = self._routes.get(self.url)
+        if handler is not None and self._is_plain():
+            self.cycle = SwiftAnswer(self, handler)  # type: ignore[assignment]
+            self.cycle.headers = dict(self.headers)  # type: ignore[attr-defined]
+            self.cycle.keep_alive = self.parser.should_keep_alive()
+            return
+        self._as_asgi()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        super().connection_lost(exc)
+    def _is_plain(self) -> bool:
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False  # pipelined behind another request
+        if self.expect_100_continue or self.parser.get_method() != b"POST":
+            return False
+        if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
+            return False
+        for name, value in self.headers:
+            if name == b"content-length":
+                return value.isdigit() and len(value) < 6 and int(value) <= SWIFT_BODY_BYTES
+        return False
+
+    def _as_asgi(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        cycle: Any = self.cycle
+        if type(cycle) is not SwiftAnswer or not cycle.more_body:
+            super().on_message_complete()
+            return
+        cycle.more_body = False
+        self._cancel_deadline()
+        try:
+            taken = cycle.handler.swift(cycle.headers, bytes(cycle.body), cycle)
+        except Exception as error:
+            cycle.set_exception(error)
+            return
+        if not taken:
+            self.cycle = None  # type: ignore[assignment]
+            self._as_asgi()
+            self.cycle.body += cycle.body
+            super().on_message_complete()
+
+    # ---- keep-alive: one timer per connection, moved on when it rings and not at every request ----
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def on_response_complete(self) -> None:
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._arm(self.timeout_keep_alive)
+
+    def _arm(self, delay: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(delay, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.transport.is_closing():
+            return
+        idle = 0.0 if self._idle_since is None else self.loop.time() - self._idle_since
+        if self._idle_since is not None and idle >= self.timeout_keep_alive - 0.01:
+            self.transport.close()
+        else:
+            self._arm(self.timeout_keep_alive - idle)
