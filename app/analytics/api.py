@@ -1,5 +1,129 @@
 """What the API answers about usage and its proof."""
 
-from fastapi import APIRouter
+from datetime import datetime
+from typing import Annotated, Any
 
-router = APIRouter()
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel
+
+from app.access.deps import Db, Now, Reader
+from app.access.guard import require_user
+from app.analytics.audit import PROOF_S, prove
+from app.analytics.usage import (
+    TrendsOut,
+    UsageOut,
+    read_trends,
+    read_usage,
+    trend_out,
+    usage_out,
+)
+from app.usage.api import UserId, UserRoute, legible, refuse_unknown
+
+router = APIRouter(route_class=UserRoute)
+
+
+@router.get("/v1/users/{user_id:path}/usage", tags=["usage"])
+async def get_usage(
+    request: Request,
+    db: Db,
+    clock: Now,
+    key: Reader,
+    user_id: UserId,
+    billing_period: Annotated[
+        str | None,
+        Query(description="`2026-11`, or the start date; without it, the one that runs now"),
+    ] = None,
+) -> UsageOut:
+    """What a user used in one billing period, and how their limits stand now."""
+    require_user(key, user_id)
+    refuse_unknown(request, ("billing_period",))
+    legible(user_id, "user_id")
+    now = clock.now()
+    return usage_out(await db.read(lambda tx: read_usage(tx, user_id, billing_period, now)))
+
+
+@router.get("/v1/users/{user_id:path}/usage/trends", tags=["usage"])
+async def get_trends(
+    request: Request,
+    db: Db,
+    clock: Now,
+    key: Reader,
+    user_id: UserId,
+    periods: Annotated[int, Query(ge=1, le=120)] = 6,
+) -> TrendsOut:
+    """What a user used in each of the last billing periods, oldest first, none left out."""
+    require_user(key, user_id)
+    refuse_unknown(request, ("periods",))
+    legible(user_id, "user_id")
+    now = clock.now()
+    found = await db.read(lambda tx: read_trends(tx, user_id, periods, now))
+    return TrendsOut(items=[trend_out(period, models) for period, models in found])
+
+
+class IdentityOut(BaseModel):
+    """One thing that must hold, and how many places were compared."""
+
+    name: str
+    holds: bool
+    compared: int
+
+
+class DifferenceOut(BaseModel):
+    """One place where it does not hold."""
+
+    identity: str
+    where: dict[str, str]
+    expected: int | str
+    found: int | str
+
+
+_CONSISTENCY: dict[str, Any] = {
+    "consistent": False,
+    "checked_at": "2026-11-20T12:30:00Z",
+    "identities": [{"name": "log_equals_hour_totals", "holds": False, "compared": 42}],
+    "differences": [
+        {
+            "identity": "log_equals_hour_totals",
+            "where": {
+                "user_id": "alice",
+                "provider": "openai",
+                "model": "gpt-4o-mini",
+                "measure": "calls",
+            },
+            "expected": 12,
+            "found": 11,
+        }
+    ],
+    "difference_count": 1,
+}
+
+
+class ConsistencyOut(BaseModel):
+    """Whether the books agree. At most 1,000 differences are shown; the count is of all."""
+
+    consistent: bool
+    checked_at: datetime
+    identities: list[IdentityOut]
+    differences: list[DifferenceOut]
+    difference_count: int
+
+    model_config = {"json_schema_extra": {"example": _CONSISTENCY}}
+
+
+@router.get("/v1/audit/consistency", tags=["audit"])
+async def get_consistency(request: Request, db: Db, clock: Now, key: Reader) -> ConsistencyOut:
+    """Prove that log, totals, limits and alerts agree, on one snapshot; reads the whole log."""
+    require_user(key, None)
+    refuse_unknown(request, ())
+    now = clock.now()
+    proof = await db.read(lambda tx: prove(tx, now), within_s=PROOF_S)
+    return ConsistencyOut(
+        consistent=proof.consistent,
+        checked_at=proof.checked_at,
+        identities=[
+            IdentityOut(name=one.name, holds=one.holds, compared=one.compared)
+            for one in proof.verdicts
+        ],
+        differences=[DifferenceOut(**one._asdict()) for one in proof.differences],
+        difference_count=proof.differing,
+    )

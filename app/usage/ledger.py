@@ -1,5 +1,6 @@
 """Append to the log. An event id is accepted once per user, however often it is sent."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -155,6 +156,13 @@ def entry_of(row: Sequence[object]) -> Entry:
             instant(entry.recorded_at),
             *entry[4:FIRST_COUNTER],
             *counters,
-            *entry[AFTER_COUNTERS:],
+            *entry[AFTER_COUNTERS:-2],
+            _text(entry.tags),
+            _text(entry.context),
         )
     )
+
+
+def _text(value: object) -> str | None:
+    """JSON as text: some drivers give `jsonb` decoded."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)
