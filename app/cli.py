@@ -12,18 +12,20 @@ import uvicorn
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
+from uvicorn.supervisors import Multiprocess
 
 from app.access.keys import create_key, list_keys, revoke_key
 from app.core.clock import Clock, rfc3339
 from app.core.errors import AppError
 from app.db.engine import Database, Tx
 from app.db.migrate import newest_revision, upgrade
+from app.demo import run as run_demo
 from app.main import create_asgi
 from app.runtime import build
 from app.settings import Settings
 from app.start import NotReadyError, prepare
 from app.web.logs import configure
-from app.web.server import DoorProtocol
+from app.web.server import DoorProtocol, DoorServer
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -80,10 +82,11 @@ def serve(
         "backlog": 2048,
     }
     if settings.workers == 1:
-        uvicorn.run(create_asgi(build(settings)), **options)
+        DoorServer(uvicorn.Config(create_asgi(build(settings)), **options)).run()
         return
     os.environ["TOLLGATE_DATABASE_URL"] = settings.database_url
-    uvicorn.run("app.main:serve", factory=True, workers=settings.workers, **options)
+    config = uvicorn.Config("app.main:serve", factory=True, workers=settings.workers, **options)
+    Multiprocess(config, sockets=[config.bind_socket()]).run()
 
 
 def _greet(settings: Settings, admin_key: str | None) -> None:
@@ -112,6 +115,12 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     except (AppError, OSError, ValueError) as error:
         _refuse(str(error))
     console.print(f"the schema is at revision {newest_revision()}", highlight=False)
+
+
+@app.command()
+def demo() -> None:
+    """Send three months of recorded usage to a service of its own, and show what it answers."""
+    raise typer.Exit(run_demo(console))
 
 
 # ---- keys -------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from app.runtime import Runtime, build
 from app.settings import Settings
 from app.usage import api as usage_api
 from app.web import problems
-from app.web.lean import LeanDoor
+from app.web.lean import Handler, LeanDoor
 
 VERSION = "0.1.0"
 
@@ -78,7 +78,7 @@ def create_app(runtime: Runtime) -> FastAPI:
 def create_asgi(runtime: Runtime) -> Any:
     """The application as it is served: the lean door first."""
     app = create_app(runtime)
-    routes = {
+    routes: dict[tuple[str, str], Handler] = {
         ("POST", "/v1/events"): runtime.events,
         ("POST", "/v1/limits/check"): runtime.check,
     }

@@ -67,7 +67,7 @@ async def _durable(tx: Tx) -> None:
         "SELECT name, setting FROM pg_settings "
         "WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
     )
-    off = [f"{name} = {value}" for name, value in await tx.fetch(query) if value == "off"]
+    off = [f"{row[0]} = off" for row in await tx.fetch(query) if row[1] == "off"]
     if off:
         raise NotReadyError(
             f"PostgreSQL runs with {', '.join(sorted(off))}: an acknowledged event could be lost. "

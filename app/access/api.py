@@ -1,5 +1,272 @@
-"""Endpoints for API keys."""
+"""Endpoints for API keys; first of all, how every body and page of the management API is read."""
 
-from fastapi import APIRouter
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
 
-router = APIRouter()
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from app.access.deps import Admin, Db, Now
+from app.access.guard import require_user
+from app.access.keys import Key, create_key, list_keys, revoke_key
+from app.core.clock import from_micros, to_micros
+from app.core.errors import InvalidInput, NotFound
+from app.db.engine import Tx
+from app.web.lean import LeanRequest, media_type
+from app.web.strict import inflate, refuse_repeated_keys
+
+T = TypeVar("T")
+MAX_BODY = 64 * 1024
+MAX_NAME_BYTES = 512
+ORDER_AND_ID = re.compile(r"(-?\d{1,18}):([\x20-\x7e]{0,128})")
+
+
+# ---- shared by every management endpoint ------------------------------------------------------
+
+
+class JsonRoute(APIRoute):
+    """A route whose body is JSON, bounded, perhaps gzipped, and names no key twice."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        inner = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            if request.method not in ("POST", "PUT", "PATCH"):
+                return await inner(request)
+            lean = LeanRequest(dict(request.scope["headers"]), "", request.receive, None)
+            body = await lean.body(MAX_BODY)
+            if body:
+                media_type(lean, ("application/json",))
+                body = inflate(body, lean.header(b"content-encoding").strip().lower(), MAX_BODY)
+                refuse_repeated_keys(body)
+            return await inner(Request(request.scope, _replay(body)))
+
+        return checked
+
+
+def _replay(body: bytes) -> Callable[[], Awaitable[Any]]:
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+class Body(BaseModel):
+    """What a client sends: exact types, nothing that we do not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Page(BaseModel, Generic[T]):
+    """Some of a list, and where to go on."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+def printable(value: str | None) -> str | None:
+    """Refuse what no index can hold: control characters, half characters, too many bytes."""
+    if value is None:
+        return None
+    if any(char < " " or char == "\x7f" for char in value):
+        raise PydanticCustomError("name", "must not contain control characters")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise PydanticCustomError("name", "must be valid Unicode") from None
+    if size > MAX_NAME_BYTES:
+        raise PydanticCustomError("name", "at most 512 bytes in UTF-8")
+    return value
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _instant(value: object) -> datetime:
+    if not isinstance(value, str) or not _RFC3339.fullmatch(value.upper()):
+        raise PydanticCustomError("instant", "an RFC 3339 instant with an offset is expected")
+    try:
+        return datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("instant", "there is no such instant in UTC") from None
+
+
+_WHEN = WithJsonSchema({"type": "string", "format": "date-time"})
+Instant = Annotated[datetime, PlainValidator(_instant), _WHEN]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(printable)]
+Provider = Annotated[
+    str, StringConstraints(min_length=1, max_length=128), AfterValidator(printable)
+]
+UserId = Annotated[str, Path(min_length=1, max_length=256), AfterValidator(printable)]
+Id = Annotated[str, Path(min_length=1, max_length=128), AfterValidator(printable)]
+Cursor = Annotated[
+    str | None, Query(max_length=512, description="`next_cursor` of the page before")
+]
+PageSize = Annotated[int, Query(alias="limit", ge=1, le=1000)]
+
+
+class Place(NamedTuple):
+    """Where a page of things in order of time ended."""
+
+    at: datetime
+    id: str
+
+
+def cursor_of(at: datetime, thing_id: str) -> str:
+    """The cursor that goes on after this thing."""
+    return urlsafe_b64encode(f"{to_micros(at)}:{thing_id}".encode()).decode()
+
+
+def place_of(cursor: str | None) -> Place | None:
+    """Where to go on; None from the beginning.
+
+    Raises:
+        InvalidInput: not a cursor of ours.
+    """
+    if cursor is None:
+        return None
+    try:
+        found = ORDER_AND_ID.fullmatch(urlsafe_b64decode(cursor.encode()).decode())
+        if found:
+            return Place(from_micros(int(found[1])), found[2])
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidInput.at("/cursor", "not a cursor of this list")
+
+
+def page_of(rows: list[T], limit: int, place: Callable[[T], Place]) -> tuple[list[T], str | None]:
+    """Of one row more than asked for: the page, and the cursor if there is more."""
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], cursor_of(*place(rows[limit - 1]))
+
+
+# ---- keys -------------------------------------------------------------------------------------
+
+router = APIRouter(prefix="/v1/api-keys", tags=["keys"], route_class=JsonRoute)
+
+
+class KeyIn(Body):
+    """A key to make."""
+
+    name: Name
+    scopes: list[Literal["ingest", "check", "read", "manage", "admin"]] = Field(
+        min_length=1, max_length=16
+    )
+    user_id: Name | None = None
+    expires_at: Instant | None = None
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "gateway", "scopes": ["ingest", "check"]}]}
+    )
+
+
+_KEY: dict[str, Any] = {
+    "id": "key_4f0c9a1b2c3d4e5f",
+    "prefix": "tg_k3V9xQ2a",
+    "name": "gateway",
+    "scopes": ["check", "ingest"],
+    "user_id": None,
+    "created_at": "2026-11-20T12:30:00Z",
+    "expires_at": None,
+}
+
+
+class KeyShown(BaseModel):
+    """What may be known of a key: everything but the key."""
+
+    id: str
+    prefix: str
+    name: str
+    scopes: list[str]
+    user_id: str | None
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class KeyOut(KeyShown):
+    """A key as it is listed."""
+
+    revoked_at: datetime | None
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEY | {"revoked_at": None}]})
+
+
+class NewKeyOut(KeyShown):
+    """A key just made: `key` is the secret and is never shown again."""
+
+    key: str
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_KEY | {"key": "tg_k3V9xQ2a…"}]})
+
+
+def _facts(key: Key) -> dict[str, Any]:
+    return key._asdict() | {"scopes": sorted(key.scopes)}
+
+
+@router.post("", status_code=201)
+async def create(body: KeyIn, key: Admin, db: Db, clock: Now) -> NewKeyOut:
+    """Make a key. The answer is the only place where it can be read."""
+    require_user(key, None)
+    now = clock.now()
+    if body.expires_at is not None and body.expires_at <= now:
+        raise InvalidInput.at("/expires_at", "must lie ahead")
+
+    async def work(tx: Tx) -> tuple[Key, str]:
+        return await create_key(
+            tx,
+            name=body.name,
+            scopes=body.scopes,
+            user_id=body.user_id,
+            expires_at=body.expires_at,
+            now=now,
+        )
+
+    made, token = await db.write(work, alone=True)
+    return NewKeyOut(**_facts(made), key=token)
+
+
+@router.get("")
+async def list_all(key: Admin, db: Db) -> Page[KeyOut]:
+    """Every key there ever was, newest first; the one in TOLLGATE_ADMIN_KEY is not among them."""
+    require_user(key, None)
+    return Page(items=[KeyOut(**_facts(found)) for found in await db.read(list_keys)])
+
+
+@router.post("/{key_id}/revoke")
+async def revoke(key_id: Id, key: Admin, db: Db, clock: Now) -> KeyOut:
+    """From the answer on, the key opens nothing; revoking it again changes nothing."""
+    require_user(key, None)
+    now = clock.now()
+
+    async def work(tx: Tx) -> Key:
+        found = next((one for one in await list_keys(tx) if one.id == key_id), None)
+        if found is None:
+            raise NotFound("no such key", id=key_id)
+        if found.revoked_at is None:
+            await revoke_key(tx, key_id, now)
+            found = found._replace(revoked_at=now)
+        return found
+
+    return KeyOut(**_facts(await db.write(work, alone=True)))
+
+
+@router.delete("/{key_id}", status_code=204)
+async def delete(key_id: Id, key: Admin, db: Db, clock: Now) -> None:
+    """The same as revoking; a key that is not live any more is 404."""
+    require_user(key, None)
+    now = clock.now()
+    await db.write(lambda tx: revoke_key(tx, key_id, now), alone=True)

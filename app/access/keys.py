@@ -48,6 +48,7 @@ class KeyRing:
     """
 
     def __init__(self, admin_key: str | None, started_at: datetime) -> None:
+        self._reloads = 0
         self._live: dict[str, Key] = {}
         self._fixed: dict[str, Key] = {}
         if admin_key:
@@ -65,9 +66,11 @@ class KeyRing:
 
     async def reload(self, tx: Tx, _changed: set[str]) -> None:
         """Read every key that was not revoked."""
+        self._reloads += 1
+        reloads = self._reloads
         rows = await tx.fetch(select(*ApiKey.__table__.c).where(ApiKey.revoked_at.is_(None)))
-        live = {row.digest: _key(row) for row in rows}
-        self._live = live | self._fixed
+        if reloads == self._reloads:  # else a later reload, which sees more, has the word
+            self._live = {row.digest: _key(row) for row in rows} | self._fixed
 
     def find(self, token: str, now: datetime) -> Key:
         """The key that this token is.
@@ -112,8 +115,9 @@ async def create_key(
     if not wanted:
         raise InvalidInput.at("/scopes", "a key needs at least one scope")
     token = f"tg_{secrets.token_urlsafe(32)}"
+    key_id = short_id("key")
     row = {
-        "id": short_id("key"),
+        "id": key_id,
         "name": name,
         "prefix": token[:PREFIX_LENGTH],
         "digest": digest_of(token),
@@ -124,9 +128,9 @@ async def create_key(
         "revoked_at": None,
     }
     await tx.run(insert(ApiKey), [row])
-    await announce(tx, "keys", row["id"] or "", now)
+    await announce(tx, "keys", key_id, now)
     key = Key(
-        str(row["id"]),
+        key_id,
         name,
         token[:PREFIX_LENGTH],
         frozenset(wanted),

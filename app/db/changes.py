@@ -45,8 +45,8 @@ _NEWEST = "SELECT max(version) FROM config_changes"
 async def newest_version(tx: Tx) -> int:
     """The number of the last change that this transaction can see."""
     if tx.dialect == "sqlite":
-        return tx.hot.execute(_NEWEST).fetchone()[0] or 0  # type: ignore[no-any-return]
-    return await tx.hot.fetchval(_NEWEST) or 0  # type: ignore[no-any-return]
+        return tx.hot.execute(_NEWEST).fetchone()[0] or 0
+    return await tx.hot.fetchval(_NEWEST) or 0
 
 
 class Feed:
@@ -70,8 +70,8 @@ class Feed:
             changed = defaultdict(set, {kind: {"*"} for kind in self._listeners})
         else:
             query = select(ConfigChange.kind, ConfigChange.ref)
-            for kind, ref in await tx.fetch(query.where(ConfigChange.version > self.version)):
-                changed[kind].add(ref)
+            for row in await tx.fetch(query.where(ConfigChange.version > self.version)):
+                changed[row[0]].add(row[1])
         for kind, refs in changed.items():
             if kind in self._listeners:
                 await self._listeners[kind](tx, refs)

@@ -49,14 +49,16 @@ class Tx(ABC):
     @abstractmethod
     async def fetch(
         self, statement: Executable, parameters: Parameters = None
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
         """Run a statement that returns rows and give them all."""
 
     @abstractmethod
     async def run(self, statement: Executable, parameters: Parameters = None) -> int:
         """Run a statement that changes rows and say how many."""
 
-    async def first(self, statement: Executable, parameters: Parameters = None) -> Row[Any] | None:
+    async def first(
+        self, statement: Executable, parameters: Parameters = None
+    ) -> Row[*tuple[Any, ...]] | None:
         """The first row, or None."""
         rows = await self.fetch(statement, parameters)
         return rows[0] if rows else None
@@ -159,16 +161,13 @@ def _note(error: BaseException) -> None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What the driver itself said, beneath SQLAlchemy's wrapping."""
-    while True:
-        inner = getattr(error, "orig", None) or error.__cause__
-        if inner is None or not isinstance(error, sa_exc.SQLAlchemyError | sqlite.Error):
-            sqlstate = getattr(error, "sqlstate", None)
-            below = error.__cause__
-            if sqlstate and isinstance(below, asyncpg.PostgresError):
-                return below
+    """What the driver itself said, beneath SQLAlchemy's wrapping and ours."""
+    while isinstance(error, sa_exc.SQLAlchemyError | sqlite.Error) or hasattr(error, "pgcode"):
+        inner: BaseException | None = getattr(error, "orig", None) or error.__cause__
+        if inner is None:
             return error
         error = inner
+    return error
 
 
 _SQLITE_TRANSIENT = (
@@ -224,8 +223,24 @@ class _SqliteTx(Tx):
     def __init__(self, raw: apsw.Connection) -> None:
         self.hot = raw
         self._sa: Connection | None = None
+        self._running: asyncio.Future[Any] | None = None
 
-    def _run(self, statement: Executable, parameters: Parameters) -> tuple[Sequence[Row[Any]], int]:
+    async def _in_thread(
+        self, statement: Executable, parameters: Parameters
+    ) -> tuple[Sequence[Row[*tuple[Any, ...]]], int]:
+        self._running = asyncio.ensure_future(asyncio.to_thread(self._run, statement, parameters))
+        return await asyncio.shield(self._running)
+
+    async def settled(self) -> None:
+        """Stop a statement whose caller gave up on it, so that the connection is free again."""
+        running = self._running
+        if running is not None and not running.done():
+            self.hot.interrupt()
+            await asyncio.wait([running])
+
+    def _run(
+        self, statement: Executable, parameters: Parameters
+    ) -> tuple[Sequence[Row[*tuple[Any, ...]]], int]:
         if self._sa is None:
             self._sa = sqlite.engine_over(self.hot).connect()
         result = self._sa.execute(statement, parameters)
@@ -233,11 +248,11 @@ class _SqliteTx(Tx):
 
     async def fetch(
         self, statement: Executable, parameters: Parameters = None
-    ) -> Sequence[Row[Any]]:
-        return (await asyncio.to_thread(self._run, statement, parameters))[0]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        return (await self._in_thread(statement, parameters))[0]
 
     async def run(self, statement: Executable, parameters: Parameters = None) -> int:
-        return (await asyncio.to_thread(self._run, statement, parameters))[1]
+        return (await self._in_thread(statement, parameters))[1]
 
 
 class SqliteDatabase(Database):
@@ -270,17 +285,22 @@ class SqliteDatabase(Database):
                     break
                 except apsw.BusyError:
                     await asyncio.sleep(random.uniform(0.001, 0.008))
+            commit = None
+            tx = _SqliteTx(raw)
             try:
-                yield _SqliteTx(raw)
+                yield tx
                 loop = asyncio.get_running_loop()
                 commit = loop.run_in_executor(self._committer, raw.execute, "COMMIT")
                 await asyncio.shield(commit)
-            except BaseException:
-                with suppress(UnboundLocalError, apsw.Error):
+            except BaseException as error:
+                await tx.settled()
+                if commit is not None and not commit.done():
                     await asyncio.wait([commit])
                 if raw.in_transaction:
                     with suppress(apsw.Error):
                         raw.execute("ROLLBACK")
+                if isinstance(_cause(error), apsw.FullError | apsw.IOError):
+                    await asyncio.to_thread(sqlite.reclaim, raw)
                 raise
 
     @asynccontextmanager
@@ -289,7 +309,11 @@ class SqliteDatabase(Database):
             raw = self._readers.pop() if self._readers else sqlite.connect(self.path, readonly=True)
             try:
                 raw.execute("BEGIN")
-                yield _SqliteTx(raw)
+                tx = _SqliteTx(raw)
+                try:
+                    yield tx
+                finally:
+                    await tx.settled()
             finally:
                 if raw.in_transaction:
                     raw.execute("ROLLBACK")
@@ -358,7 +382,7 @@ class _PostgresTx(Tx):
 
     async def fetch(
         self, statement: Executable, parameters: Parameters = None
-    ) -> Sequence[Row[Any]]:
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
         return (await self._sa.execute(statement, parameters)).fetchall()
 
     async def run(self, statement: Executable, parameters: Parameters = None) -> int:

@@ -120,7 +120,7 @@ def table_of(mapped: type[Base]) -> Table:
 
 def instant(value: Any) -> datetime:
     """A `Moment` as a driver gives it: microseconds from SQLite, a datetime from PostgreSQL."""
-    return from_micros(value) if isinstance(value, int) else value  # type: ignore[no-any-return]
+    return from_micros(value) if isinstance(value, int) else value
 
 
 def table_options(dist: str, *, clustered: bool = False) -> dict[str, Any]:

@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 
 def _arrays(table: Table, columns: Sequence[str]) -> str:
-    dialect = postgresql.dialect()
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     kinds = (table.c[name].type.compile(dialect) for name in columns)
     return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(kinds, 1))
 
@@ -68,7 +68,7 @@ class Append:
         raw = tx.hot
         newest = raw.execute(self._newest).fetchone()[0] or 0
         before = raw.total_changes()
-        given = list(zip(*rows, strict=True))
+        given: list[Sequence[Any]] = list(zip(*rows, strict=True))
         for place in self._moments:
             given[place] = _in_micros(given[place])
         raw.executemany(self._sqlite, zip(*given, strict=True))
@@ -127,7 +127,7 @@ class AddTo:
         width = len(self._key)
         kept = tuple(place for place, values in enumerate(columns) if place <= width or any(values))
         for_sqlite, for_postgres = self._statement(kept)
-        given = [columns[place] for place in kept]
+        given: list[Sequence[Any]] = [columns[place] for place in kept]
         if tx.dialect == "postgresql":
             if self._returning:
                 return [tuple(row) for row in await tx.hot.fetch(for_postgres, *given)]

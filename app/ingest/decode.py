@@ -124,7 +124,7 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
     except UNREADABLE:
         events = None
     if events is not None and not _may_repeat_keys(body, _canonical.encode(events)):
-        return _bounded(events)  # type: ignore[return-value,arg-type]
+        return _bounded(events)
     try:
         raws = _raws.decode(body)
     except UNREADABLE as error:

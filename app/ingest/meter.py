@@ -59,7 +59,7 @@ async def meter(
 
     await apply(tx, fold(fresh, agreements), shard)
 
-    await _know_rules(tx, fresh, agreements, house.rules, now, stand)
+    await _know_rules(tx, fresh, agreements, house.rules)
     steps = await count(tx, growths(fresh, agreements, house.rules))
     await raise_alerts(tx, crossings(steps), now)
 
@@ -121,13 +121,9 @@ async def _know_rules(
     entries: Sequence[Entry],
     agreements: Mapping[str, Agreement],
     rules: Rules,
-    now: datetime,
-    stand: Collection[str],
 ) -> None:
     wanted: set[str] = set()
     for entry in entries:
         plan_id = agreements[entry.user_id].terms_at(entry.timestamp).plan_id
         wanted.update(scope_keys(entry.user_id, plan_id, entry.team_id, entry.api_key_id))
-    for user_id in stand:
-        wanted.update(scope_keys(user_id, agreements[user_id].terms_at(now).plan_id, None, None))
     await rules.load(tx, wanted)

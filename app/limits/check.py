@@ -7,7 +7,7 @@ from typing import NamedTuple
 from app.core.money import Nanos
 from app.db.engine import Tx
 from app.limits.counters import CounterKey, Step, percent_of, stands, status_of
-from app.limits.known import Rule, Rules
+from app.limits.known import Rule, Rules, scope_keys
 from app.limits.windows import window_of
 from app.plans.known import Agreement
 
@@ -126,10 +126,13 @@ async def standings(
     moved = {
         (step.scope_key, step.rule.id, step.window_start): (step.after, step.held) for step in steps
     }
+    plans = {user_id: agreements[user_id].terms_at(now).plan_id for user_id in user_ids}
+    wanted = {key for who, plan in plans.items() for key in scope_keys(who, plan, None, None)}
+    await rules.load(tx, wanted)
     asked = {}
-    for user_id in user_ids:
+    for user_id, plan_id in plans.items():
         agreement = agreements[user_id]
-        applying = rules.of(user_id, agreement.terms_at(now).plan_id, None, None)
+        applying = rules.of(user_id, plan_id, None, None)
         asked[user_id] = current_keys(applying, agreement, user_id, now)
     missing = sorted({key for found in asked.values() for _, key, _ in found} - moved.keys())
     known = moved | await stands(tx, missing) if missing else moved

@@ -2,19 +2,51 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from app.db.engine import Tx
 from app.db.types import instant, table_of
 from app.db.upsert import AddTo, Find
-from app.limits.known import Rule, Rules
+from app.limits.known import Rule
 from app.limits.tables import Counter
 from app.limits.windows import window_of
 from app.plans.known import Agreement
-from app.usage.ledger import Entry
 
 CounterKey = tuple[str, str, datetime]
 KEY = ("scope_key", "limit_id", "window_start")
+
+
+class Counted(Protocol):
+    """What counting needs of a call: an entry of the log, or these columns of it."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def timestamp(self) -> datetime: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def model(self) -> str: ...
+    @property
+    def endpoint(self) -> str | None: ...
+    @property
+    def team_id(self) -> str | None: ...
+    @property
+    def api_key_id(self) -> str | None: ...
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def cost_nanos(self) -> int | None: ...
+
+
+class RuleBook(Protocol):
+    """Which rules may apply to a call: all that are known, or only one of them."""
+
+    def of(
+        self, user_id: str, plan_id: str, team_id: str | None, api_key_id: str | None
+    ) -> tuple[Rule, ...]: ...
 
 
 class Step(NamedTuple):
@@ -40,7 +72,7 @@ class Growth:
         self.amount = 0
 
 
-def measured(metric: str, entry: Entry) -> int:
+def measured(metric: str, entry: Counted) -> int:
     """What one call adds to a limit of this metric; an unknown price adds nothing to cost."""
     if metric == "calls":
         return 1
@@ -52,7 +84,7 @@ def measured(metric: str, entry: Entry) -> int:
 
 
 def growths(
-    entries: Iterable[Entry], agreements: Mapping[str, Agreement], rules: Rules
+    entries: Iterable[Counted], agreements: Mapping[str, Agreement], rules: RuleBook
 ) -> dict[CounterKey, Growth]:
     """What these entries add to which counters. Pure."""
     found: dict[CounterKey, Growth] = {}

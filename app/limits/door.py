@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import Meta, Struct
 from app.access.guard import require, require_user, token_from
 from app.access.keys import KeyRing
 from app.core.clock import Clock, rfc3339
-from app.core.counters import COUNTERS, MICROS_PER_SECOND, SECONDS, Usage, part_beyond_whole
+from app.core.counters import INPUT, OUTPUT
 from app.core.errors import AppError, InvalidInput, Unavailable
 from app.core.money import Nanos, from_usd, to_usd
 from app.db.changes import Feed
@@ -22,6 +23,7 @@ from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import calendar_months
 from app.pricing.catalog import Catalog
+from app.pricing.usage import usage_of
 from app.web.lean import LeanAnswer, LeanRequest, media_type
 from app.web.strict import inflate, read_json
 
@@ -113,11 +115,10 @@ class CheckDoor:
         return answered(ask, await answer)
 
     def _ask(self, said: AskIn, now: datetime) -> Ask:
-        usage = usage_of(said.usage)
-        cost = _stated(said.cost_usd)
+        usage = None if said.usage is None else usage_of(said.usage)
+        cost: int | None = _stated(said.cost_usd)
         if cost is None and usage is not None:
             cost = self._catalog.quote(said.provider, said.model, now, usage, said.context)[0]
-        tokens = (None, None) if usage is None else (usage[0], usage[COUNTERS.index(_OUT)])
         return Ask(
             said.user_id,
             said.provider,
@@ -125,7 +126,8 @@ class CheckDoor:
             said.endpoint,
             said.team_id,
             said.api_key_id,
-            *tokens,
+            None if usage is None else usage[INPUT],
+            None if usage is None else usage[OUTPUT],
             cost,
         )
 
@@ -133,13 +135,13 @@ class CheckDoor:
         while self._waiting:
             asked, self._waiting = self._waiting, []
             try:
-                await self._db.glance(lambda tx, asked=asked: self._judge(tx, asked))
+                await self._db.glance(partial(self._judge, asked))
             except Exception as error:  # each waiter is told; the door stays open
                 for one in asked:
                     if not one.answer.done():
                         one.answer.set_exception(error)
 
-    async def _judge(self, tx: Tx, asked: Sequence[Waiting]) -> None:
+    async def _judge(self, asked: Sequence[Waiting], tx: Tx) -> None:
         await self._feed.catch_up(tx)
         now = self._clock.now()
         agreements = await self._agreements.of(tx, {one.ask.user_id for one in asked})
@@ -173,30 +175,8 @@ class CheckDoor:
         return current_keys(rules, agreement, ask.user_id, now)
 
 
-_OUT = "output_tokens"
-
-
 def _matches(state: State, ask: Ask) -> bool:
     return state.rule.matches(ask.provider, ask.model, ask.endpoint)
-
-
-def usage_of(said: dict[str, float] | None) -> Usage | None:
-    """Counters by name as one tuple; unknown names and parts beyond their whole are refused."""
-    if said is None:
-        return None
-    for name, value in said.items():
-        if name not in COUNTERS:
-            raise InvalidInput.at(f"/usage/{name[:64]}", "unknown counter")
-        if name not in SECONDS and value != int(value):
-            raise InvalidInput.at(f"/usage/{name}", "expected a whole number")
-    usage = tuple(
-        round(said.get(name, 0) * MICROS_PER_SECOND) if name in SECONDS else int(said.get(name, 0))
-        for name in COUNTERS
-    )
-    if beyond := part_beyond_whole(usage):
-        part, whole = beyond
-        raise InvalidInput.at(f"/usage/{part}", f"{part} is more than what contains it, {whole}")
-    return usage
 
 
 def _stated(text: str | None) -> Nanos | None:

@@ -63,28 +63,31 @@ class Rules:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[Rule, ...]] = {}
+        self._reloads = 0
 
     async def reload(self, _tx: Tx, changed: set[str]) -> None:
         """Forget the scopes named; they are read again when next needed."""
+        self._reloads += 1
         if "*" in changed:
             self._known.clear()
         for scope_key in changed:
             self._known.pop(scope_key, None)
 
     async def load(self, tx: Tx, scope_keys: Collection[str]) -> None:
-        """Have these scopes in memory."""
-        known = self._known
-        missing = sorted(key for key in scope_keys if key not in known)
-        if not missing:
-            return
-        found: dict[str, list[Rule]] = {key: [] for key in missing}
-        for row in await _find(tx, [(key,) for key in missing]):
-            rule = rule_of(row)
-            found[rule.scope_key].append(rule)
-        for key, rules in found.items():
-            if len(known) >= CAPACITY:
-                known.pop(next(iter(known)))
-            known[key] = tuple(sorted(rules, key=lambda rule: (rule.created_at, rule.id)))
+        """Have these scopes in memory. What was read while something changed is read again."""
+        while missing := sorted(key for key in scope_keys if key not in self._known):
+            reloads = self._reloads
+            found: dict[str, list[Rule]] = {key: [] for key in missing}
+            for row in await _find(tx, [(key,) for key in missing]):
+                rule = rule_of(row)
+                found[rule.scope_key].append(rule)
+            if reloads != self._reloads:
+                continue
+            if len(self._known) + len(found) > CAPACITY:
+                kept = {key: self._known[key] for key in scope_keys if key in self._known}
+                self._known = kept
+            for key, rules in found.items():
+                self._known[key] = tuple(sorted(rules, key=lambda rule: (rule.created_at, rule.id)))
 
     def of(
         self, user_id: str, plan_id: str, team_id: str | None, api_key_id: str | None

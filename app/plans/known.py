@@ -51,14 +51,16 @@ def agreement_of(rows: Collection[Terms]) -> Agreement:
 
 
 class Agreements:
-    """The cache: at most `CAPACITY` users, the longest unloaded go first."""
+    """The cache: at most `CAPACITY` users; when it is full it starts anew."""
 
     def __init__(self) -> None:
         self._known: dict[str, Agreement] = {}
+        self._reloads = 0
         self.default_plan = ""
 
     async def reload(self, _tx: Tx, changed: set[str]) -> None:
         """Forget the users named; they are read again when next needed."""
+        self._reloads += 1
         if "*" in changed:
             self._known.clear()
         for user_id in changed:
@@ -66,19 +68,29 @@ class Agreements:
 
     async def reload_plans(self, tx: Tx, _changed: set[str]) -> None:
         """Read which plan is the default."""
+        self._reloads += 1
+        reloads = self._reloads
         row = await tx.first(select(Plan.id).where(Plan.is_default == True))  # noqa: E712
-        self.default_plan = row[0] if row else ""
+        if reloads == self._reloads:  # else a later reload, which sees more, has the word
+            self.default_plan = row[0] if row else ""
 
     async def of(self, tx: Tx, user_ids: Collection[str]) -> Mapping[str, Agreement | None]:
         """What is agreed with each user; None for one never seen."""
-        known = self._known
-        missing = [user_id for user_id in user_ids if user_id not in known]
+        found: dict[str, Agreement | None] = {}
+        missing = []
+        for user_id in user_ids:
+            agreement = found[user_id] = self._known.get(user_id)
+            if agreement is None:
+                missing.append(user_id)
         if missing:
-            for user_id, agreement in (await load(tx, missing)).items():
-                if len(known) >= CAPACITY:
-                    known.pop(next(iter(known)))
-                known[user_id] = agreement
-        return {user_id: known.get(user_id) for user_id in user_ids}
+            reloads = self._reloads
+            loaded = await load(tx, missing)
+            found.update(loaded)
+            if reloads == self._reloads:  # else what was read may be old: use it, keep it not
+                if len(self._known) + len(loaded) > CAPACITY:
+                    self._known = {}
+                self._known.update(loaded)
+        return found
 
     async def ensure(
         self, tx: Tx, user_ids: Collection[str], now: datetime

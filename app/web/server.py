@@ -7,10 +7,12 @@ with no task, scope or event in between. Everything else goes the ordinary way, 
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.core.errors import AppError
@@ -30,6 +32,27 @@ _STATUS = {
     for status in HTTPStatus
 }
 _JSON = b"content-type: application/json\r\ncontent-length: %d\r\nx-request-id: %s\r\n"
+
+
+class DoorServer(uvicorn.Server):
+    """uvicorn's server, which also closes connections that were accepted as it shut down.
+
+    Such a connection is told nothing by uvicorn and would hold the process up until its keep-alive
+    runs out.
+    """
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        task = asyncio.create_task(self._close_late_ones())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            task.cancel()
+
+    async def _close_late_ones(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
 
 
 class Swift(Protocol):
@@ -71,7 +94,7 @@ class SwiftAnswer:
         self.disconnected = False
         self.response_complete = False
         self.message_event = _NO_EVENT
-        self.render: Callable[[Any], LeanAnswer] = LeanAnswer
+        self.render: Callable[[Any], LeanAnswer] = _unrendered
 
     def done(self) -> bool:
         """Whether an answer is no longer owed."""
@@ -90,7 +113,7 @@ class SwiftAnswer:
             head += name + b": " + value + b"\r\n"
         self._write(head, body)
 
-    def set_exception(self, error: BaseException) -> None:
+    def set_exception(self, error: Exception) -> None:
         """Write the problem document for an error."""
         problem: AppError = expected(error)
         request_id = request_id_of(self.headers)
@@ -116,6 +139,10 @@ class SwiftAnswer:
         if not self.keep_alive:
             protocol.transport.close()
         protocol.on_response_complete()
+
+
+def _unrendered(result: Any) -> LeanAnswer:
+    raise RuntimeError("a swift handler must say how its answer is rendered")
 
 
 class _NoEvent:
@@ -158,7 +185,7 @@ class DoorProtocol(HttpToolsProtocol):
         # The usual request comes in one piece; only what is left hanging gets a deadline.
         if self._in_head:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-        elif type(self.cycle) is SwiftAnswer and self.cycle.more_body:
+        elif isinstance(self.cycle, SwiftAnswer) and self.cycle.more_body:
             self._deadline = self.loop.call_later(BODY_SECONDS, self.transport.close)
 
     # ---- one request ----
@@ -227,7 +254,7 @@ class DoorProtocol(HttpToolsProtocol):
             self.cycle.body += cycle.body
             super().on_message_complete()
 
-    # ---- keep-alive: one timer per connection, moved on when it rings and not at every request ----
+    # ---- keep-alive: one timer per connection, moved on when it rings ----
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

@@ -1,0 +1,1 @@
+"""Scripts for whoever works on Tollgate; nothing here runs in the service."""
