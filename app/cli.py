@@ -6,19 +6,23 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import apsw
 import msgspec
 import typer
 import uvicorn
+from asyncpg import PostgresError
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
 from uvicorn.supervisors import Multiprocess
 
 from app.access.keys import create_key, list_keys, revoke_key
+from app.analytics.audit import PROOF_S, prove
 from app.core.clock import Clock, rfc3339
 from app.core.errors import AppError
 from app.db.engine import Database, Tx
-from app.db.migrate import newest_revision, upgrade
+from app.db.migrate import newest_revision, status_of_schema, upgrade
 from app.demo import run as run_demo
 from app.main import create_asgi
 from app.runtime import build
@@ -31,11 +35,13 @@ T = TypeVar("T")
 app = typer.Typer(
     help="Usage metering, pricing and spend limits for AI APIs.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
 )
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 console = Console()
+_REFUSALS = (NotReadyError, AppError, OSError, ValueError, DBAPIError, PostgresError, apsw.Error)
+"""What a person at a terminal is told in one line; anything else is a bug and shows where."""
 complaints = Console(stderr=True)
 
 DatabaseUrl = Annotated[
@@ -65,7 +71,7 @@ def serve(
     configure(settings.log_level, settings.log_format)
     try:
         prepared = asyncio.run(prepare(settings, Clock()))
-    except (NotReadyError, AppError, OSError, ValueError) as error:
+    except _REFUSALS as error:
         _refuse(str(error))
     _greet(settings, prepared.admin_key)
     options: dict[str, Any] = {
@@ -112,9 +118,33 @@ def migrate(database_url: DatabaseUrl = None) -> None:
     settings = _settings(database_url=database_url)
     try:
         asyncio.run(upgrade(settings.database_url))
-    except (AppError, OSError, ValueError) as error:
+    except _REFUSALS as error:
         _refuse(str(error))
     console.print(f"the schema is at revision {newest_revision()}", highlight=False)
+
+
+@app.command()
+def audit(database_url: DatabaseUrl = None) -> None:
+    """Prove that log, totals, limits and alerts agree; name every difference; exit 1 on any."""
+    now = Clock().now()
+    with console.status("comparing log, totals, counters and alerts on one snapshot"):
+        proof = _with_database(
+            database_url, lambda db: db.read(lambda tx: prove(tx, now), within_s=PROOF_S)
+        )
+    table = Table("identity", "compared", "holds")
+    for identity in proof.verdicts:
+        holds = "[green]yes[/green]" if identity.holds else "[red]NO[/red]"
+        table.add_row(identity.name.replace("_", " "), f"{identity.compared:,}", holds)
+    console.print(table)
+    if proof.consistent:
+        console.print("everything agrees", style="green")
+        return
+    found = Table("identity", "where", "expected", "found")
+    for one in proof.differences:
+        where = ", ".join(f"{name}={value}" for name, value in one.where.items())
+        found.add_row(one.identity.replace("_", " "), where, str(one.expected), str(one.found))
+    console.print(found)
+    raise typer.Exit(1)
 
 
 @app.command()
@@ -126,19 +156,29 @@ def demo() -> None:
 # ---- keys -------------------------------------------------------------------------------------
 
 
-def _with_database(database_url: str | None, act: Callable[[Database], Awaitable[T]]) -> T:
+def _with_database(
+    database_url: str | None, act: Callable[[Database], Awaitable[T]], *, make: bool = False
+) -> T:
     settings = _settings(database_url=database_url)
 
+    url = make_url(settings.database_url)
+    is_file = url.get_backend_name() == "sqlite"
+    if is_file and not make and not os.path.exists(url.database or ""):
+        _refuse(f"there is no database at {url.database}")
+
     async def run() -> T:
+        if is_file:
+            await upgrade(settings.database_url)
         db = Database.open(settings.database_url, pool_size=4)
         try:
+            await db.read(status_of_schema)
             return await act(db)
         finally:
             await db.close()
 
     try:
         return asyncio.run(run())
-    except AppError as error:
+    except _REFUSALS as error:
         _refuse(str(error))
 
 
@@ -160,7 +200,7 @@ def keys_create(
             tx, name=name, scopes=scopes.split(","), user_id=user, expires_at=expires, now=now
         )
 
-    key, token = _with_database(database_url, lambda db: db.write(work, alone=True))
+    key, token = _with_database(database_url, lambda db: db.write(work, alone=True), make=True)
     if json:
         found = {"id": key.id, "key": token, "prefix": key.prefix, "scopes": sorted(key.scopes)}
         print(msgspec.json.encode(found | {"user_id": user}).decode())  # noqa: T201

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
 
 from app.access import api as access_api
 from app.alerts import api as alerts_api
@@ -20,6 +21,7 @@ from app.settings import Settings
 from app.usage import api as usage_api
 from app.web import problems
 from app.web.lean import Handler, LeanDoor
+from app.web.pages import problems_page
 
 VERSION = "0.1.0"
 
@@ -71,6 +73,11 @@ def create_app(runtime: Runtime) -> FastAPI:
         """The database answers and its schema is this version's."""
         await runtime.db.read(status_of_schema)
         return {"status": "ready"}
+
+    @app.get("/docs/problems", response_class=HTMLResponse, tags=["operations"])
+    async def problems_explained() -> str:
+        """What each problem document's `type` means."""
+        return problems_page()
 
     return app
 
