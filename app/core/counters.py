@@ -41,6 +41,8 @@ Usage = tuple[int, ...]
 
 NOTHING: Usage = (0,) * len(COUNTERS)
 
+FIRST_SECONDS = min(INDEX[name] for name in SECONDS)
+"""Durations stand last."""
 INPUT, OUTPUT, REQUESTS = INDEX["input_tokens"], INDEX["output_tokens"], INDEX["requests"]
 
 PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (

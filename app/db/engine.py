@@ -272,6 +272,7 @@ class SqliteDatabase(Database):
         self._readers: list[apsw.Connection] = []
         self._free = asyncio.Semaphore(self.READERS)
         self._peek: apsw.Connection | None = None
+        self._peeking = asyncio.Lock()
 
     @asynccontextmanager
     async def _writing(self, *, alone: bool = False) -> AsyncIterator[Tx]:
@@ -321,9 +322,14 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def _glancing(self) -> AsyncIterator[Tx]:
-        if self._peek is None:
-            self._peek = sqlite.connect(self.path, readonly=True)
-        yield _SqliteTx(self._peek)
+        async with self._peeking:
+            if self._peek is None:
+                self._peek = sqlite.connect(self.path, readonly=True)
+            tx = _SqliteTx(self._peek)
+            try:
+                yield tx
+            finally:
+                await tx.settled()
 
     def lane(self) -> Lane:
         return _SqliteLane(self)
@@ -447,6 +453,7 @@ class PostgresDatabase(Database):
             connect_args=connect,
         )
         self._peek: AsyncConnection | None = None
+        self._peeking = asyncio.Lock()
 
     @asynccontextmanager
     async def _writing(self, *, alone: bool = False) -> AsyncIterator[Tx]:
@@ -461,18 +468,18 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def _glancing(self) -> AsyncIterator[Tx]:
-        if self._peek is None:
-            self._peek = await self.engine.connect()
-        sa = self._peek
-        try:
-            yield _PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
-        except BaseException:
-            if self._peek is sa:
+        async with self._peeking:
+            if self._peek is None:
+                self._peek = await self.engine.connect()
+            sa = self._peek
+            try:
+                yield _PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
+            except BaseException:
                 self._peek = None
-            with suppress(Exception):
-                await sa.invalidate()
-                await sa.close()
-            raise
+                with suppress(Exception):
+                    await sa.invalidate()
+                    await sa.close()
+                raise
 
     def lane(self) -> Lane:
         return _PostgresLane(self.engine)

@@ -8,10 +8,10 @@ from msgspec.structs import astuple
 
 from app.core.counters import (
     COUNTERS,
+    FIRST_SECONDS,
     MICROS_PER_SECOND,
     NOTHING,
     REQUESTS,
-    SECONDS,
     Usage,
     has_parts,
     part_beyond_whole,
@@ -20,8 +20,8 @@ from app.core.errors import InvalidInput, OutOfWindow
 from app.core.ids import uuid7
 from app.core.money import Nanos, from_usd
 from app.ingest.decode import EventIn, canonical
+from app.web.strict import check_name
 
-_FIRST_SECONDS = min(COUNTERS.index(name) for name in SECONDS)
 _CACHE_WRITE, _WRITE_5M, _WRITE_1H = (
     COUNTERS.index(f"cache_write_{part}tokens") for part in ("", "5m_", "1h_")
 )
@@ -97,10 +97,10 @@ def usage_from(event: EventIn, base: str) -> Usage:
     if sent is None:
         return NOTHING
     usage: Usage = astuple(sent)
-    if any(usage[_FIRST_SECONDS:]):
-        usage = usage[:_FIRST_SECONDS] + tuple(
+    if any(usage[FIRST_SECONDS:]):
+        usage = usage[:FIRST_SECONDS] + tuple(
             _micros(value, f"{base}/usage/{name}")
-            for value, name in zip(usage[_FIRST_SECONDS:], COUNTERS[_FIRST_SECONDS:], strict=True)
+            for value, name in zip(usage[FIRST_SECONDS:], COUNTERS[FIRST_SECONDS:], strict=True)
         )
     if has_parts(usage):
         split = usage[_WRITE_5M] + usage[_WRITE_1H]
@@ -165,21 +165,3 @@ def _check_names(event: EventIn, base: str) -> None:
         pairs: dict[str, str] | None = getattr(event, field)
         if pairs and any("\0" in text for text in (*pairs, *pairs.values())):
             raise InvalidInput.at(f"{base}/{field}", "must not contain NUL")
-
-
-def check_name(value: str, pointer: str, longest: int = 512) -> str:
-    """Refuse control characters, half characters and names that no index can hold."""
-    if any(char < " " or char == "\x7f" for char in value):
-        raise InvalidInput.at(pointer, "must not contain control characters")
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise InvalidInput.at(pointer, "must be valid Unicode") from None
-    if size > longest:
-        raise InvalidInput.at(pointer, f"at most {longest} bytes in UTF-8")
-    return value
-
-
-def is_plain(body: bytes) -> bool:
-    """Whether strings in this JSON can hold nothing but printable ASCII."""
-    return b"\\" not in body and body.isascii()

@@ -5,11 +5,12 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from app.access.guard import require, require_user, token_of
 from app.access.keys import Key, KeyRing
-from app.core.clock import Clock, rfc3339
-from app.core.counters import as_mapping
+from app.core.clock import Clock
+from app.core.counters import COUNTERS, FIRST_SECONDS, as_mapping
 from app.core.errors import (
     AppError,
     Forbidden,
@@ -20,7 +21,7 @@ from app.core.errors import (
 from app.core.money import to_usd
 from app.db.changes import Feed
 from app.db.engine import Database
-from app.ingest.calls import Call, Window, call_from, is_plain
+from app.ingest.calls import Call, Window, call_from
 from app.ingest.decode import (
     BATCH_BYTES,
     EventIn,
@@ -32,7 +33,7 @@ from app.ingest.decode import (
 from app.ingest.intake import Intake, Outcome, Submission
 from app.usage.ledger import Entry, Logged, usage_of
 from app.web.lean import LeanAnswer, LeanRequest, media_type
-from app.web.strict import inflate
+from app.web.strict import inflate, is_plain
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 _PLAIN_JSON = b"application/json"
@@ -184,20 +185,32 @@ def _judge(
 # ---- answers ----------------------------------------------------------------------------------
 
 
-def receipt_of(logged: Logged, billing_period: str, usage_status: str) -> dict[str, Any]:
+class Receipt(Struct, gc=False):
     """One event's receipt, as the contract has it."""
-    entry = logged.entry
-    return {
-        "id": entry.event_id,
-        "status": logged.status,
-        "user_id": entry.user_id,
-        "timestamp": rfc3339(entry.timestamp),
-        "billing_period": billing_period,
-        "usage": as_mapping(usage_of(entry)),
-        "cost_usd": _usd(entry),
-        "cost_status": entry.cost_status,
-        "usage_status": usage_status,
-    }
+
+    id: str
+    status: str
+    user_id: str
+    timestamp: datetime
+    billing_period: str
+    usage: Struct | dict[str, int | float]
+    cost_usd: str | None
+    cost_status: str
+    usage_status: str
+
+
+UsageOut: Any = msgspec.defstruct(
+    "UsageOut",
+    [(name, int, -1 if name in ("input_tokens", "output_tokens") else 0) for name in COUNTERS],
+    omit_defaults=True,
+    gc=False,
+)
+"""Counters for the wire: input and output tokens always, the others where they are not zero."""
+
+
+def _usage_out(entry: Entry) -> Any:
+    usage = usage_of(entry)
+    return as_mapping(usage) if any(usage[FIRST_SECONDS:]) else UsageOut(*usage)
 
 
 def _usd(entry: Entry) -> str | None:
@@ -211,17 +224,30 @@ def _receipt(outcome: Outcome) -> LeanAnswer:
             "this user already has another event under this id; the first one stays",
             id=logged.entry.event_id,
         )
-    standing = outcome.standing
-    assert standing is not None
-    body = _encode(receipt_of(logged, outcome.billing_periods[0], standing.usage_status))
-    headers: list[tuple[bytes, bytes]] = []
-    cost = _usd(logged.entry)
+    standing, entry = outcome.standing, logged.entry
+    if standing is None:
+        raise RuntimeError("the submission of a single event asks how its user stands")
+    cost = _usd(entry)
+    body = _encode(
+        Receipt(
+            entry.event_id,
+            logged.status,
+            entry.user_id,
+            entry.timestamp,
+            outcome.billing_periods[0],
+            _usage_out(entry),
+            cost,
+            entry.cost_status,
+            standing.usage_status,
+        )
+    )
+    headers: tuple[tuple[bytes, bytes], ...] = ()
     if cost is not None:
-        headers.append((b"x-tollgate-cost-usd", cost.encode()))
+        headers = ((b"x-tollgate-cost-usd", cost.encode()),)
     if standing.remaining_nanos is not None:
         left = to_usd(standing.remaining_nanos).encode()
-        headers.append((b"x-tollgate-remaining-usd", left))
-    return LeanAnswer(201 if logged.status == "recorded" else 200, body, tuple(headers))
+        headers += ((b"x-tollgate-remaining-usd", left),)
+    return LeanAnswer(201 if logged.status == "recorded" else 200, body, headers)
 
 
 def _all_refused(refused: Refusals) -> AppError:

@@ -1,12 +1,12 @@
 """Turn log entries into changes of totals. Pure, so that a property can pin it down."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
-from app.core.clock import hour_of
 from app.plans.known import Agreement
 from app.summaries.tables import MEASURES
 from app.usage.ledger import Entry
@@ -22,6 +22,9 @@ LATENCY_BOUNDS_US = tuple(
 )
 """Upper bounds of the latency buckets: from 1 ms in steps of a quarter doubling to 29 minutes, so
 that a percentile read from them is at most 19 % above the true one."""
+
+BUCKETS = tuple(f"{place:03d}" for place in range(len(LATENCY_BOUNDS_US) + 1))
+"""Names of the buckets, so padded that they sort as their latencies do."""
 
 _PLACE = {name: place for place, name in enumerate(MEASURES)}
 _TOKENS = (
@@ -40,7 +43,7 @@ _ERRORS, _UNPRICED = _PLACE["errors"], _PLACE["unpriced_calls"]
 _LATENCY_CALLS, _LATENCY = _PLACE["latency_calls"], _PLACE["latency_us"]
 _TTFT_CALLS, _TTFT = _PLACE["ttft_calls"], _PLACE["ttft_us"]
 _WIDTH = len(MEASURES)
-_ONE_CALL = ((0, 1),)
+_NOTHING_ELSE = (0,) * (_WIDTH - 1)
 SEPARATOR = "\x1f"
 
 
@@ -54,7 +57,7 @@ class Change(NamedTuple):
 
 def bucket_of(latency_us: int) -> str:
     """The name of the latency bucket: its place, so that names sort as latencies do."""
-    return f"{bisect_left(LATENCY_BOUNDS_US, latency_us):03d}"
+    return BUCKETS[bisect_left(LATENCY_BOUNDS_US, latency_us)]
 
 
 def measures_of(entry: Entry) -> list[tuple[int, int]]:
@@ -91,18 +94,22 @@ def fold(entries: Iterable[Entry], agreements: Mapping[str, Agreement]) -> Chang
     """
     by_user: dict[tuple[str, datetime, datetime, str, str, str], Measures] = {}
     by_kind: dict[tuple[datetime, tuple[Any, ...]], Measures] = {}
-    dimensions: dict[DimensionKey, Measures] = {}
+    buckets: Counter[DimensionKey] = Counter()
     for entry in entries:
-        user_id, at, provider, model = entry.user_id, entry.timestamp, entry.provider, entry.model
-        hour = hour_of(at)
+        user_id, at = entry.user_id, entry.timestamp
+        hour = at.replace(minute=0, second=0, microsecond=0)
         start = agreements[user_id].period_at(at).start
         amounts = measures_of(entry)
-        _grow(by_user, (user_id, start, hour, provider, model, entry.task_type or ""), amounts)
+        key = (user_id, start, hour, entry.provider, entry.model, entry.task_type or "")
+        _grow(by_user, key, amounts)
         _grow(by_kind, (hour, _kind_of(entry)), amounts)
         if entry.latency_us is not None:
-            _grow(dimensions, (hour, "latency", bucket_of(entry.latency_us)), _ONE_CALL)
+            buckets[hour, "latency", bucket_of(entry.latency_us)] += 1
         if entry.ttft_us is not None:
-            _grow(dimensions, (hour, "ttft", bucket_of(entry.ttft_us)), _ONE_CALL)
+            buckets[hour, "ttft", bucket_of(entry.ttft_us)] += 1
+    dimensions: dict[DimensionKey, Measures] = {
+        key: [calls, *_NOTHING_ELSE] for key, calls in buckets.items()
+    }
     periods: dict[PeriodKey, Measures] = {}
     hours: dict[HourKey, Measures] = {}
     for (user_id, start, hour, provider, model, task), total in by_user.items():
@@ -139,8 +146,9 @@ def _dimensions(kind: tuple[Any, ...]) -> list[tuple[str, str]]:
 
 
 def _join(totals: dict[Any, Measures], key: Any, more: Measures) -> None:
+    """Add without changing `more`, which may stand under several keys."""
     total = totals.get(key)
-    totals[key] = list(more) if total is None else list(map(add, total, more))
+    totals[key] = more if total is None else list(map(add, total, more))
 
 
 def _grow(totals: dict[Any, Measures], key: Any, amounts: Iterable[tuple[int, int]]) -> None:

@@ -112,3 +112,24 @@ def inflate(body: bytes, encoding: str, bound: int) -> bytes:
     except zlib.error:
         raise InvalidInput.at("", "the body is not valid gzip") from None
     return b"".join(found)
+
+
+# ---- names ------------------------------------------------------------------------------------
+
+
+def check_name(value: str, pointer: str, longest: int = 512) -> str:
+    """Refuse control characters, half characters and names that no index can hold."""
+    if any(char < " " or char == "\x7f" for char in value):
+        raise InvalidInput.at(pointer, "must not contain control characters")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise InvalidInput.at(pointer, "must be valid Unicode") from None
+    if size > longest:
+        raise InvalidInput.at(pointer, f"at most {longest} bytes in UTF-8")
+    return value
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether strings in this JSON can hold nothing but printable ASCII."""
+    return b"\\" not in body and body.isascii()
