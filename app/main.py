@@ -21,6 +21,7 @@ from app.settings import Settings
 from app.usage import api as usage_api
 from app.web import problems
 from app.web.lean import Handler, LeanDoor
+from app.web.openapi import describe
 from app.web.pages import problems_page
 
 VERSION = "0.1.0"
@@ -79,6 +80,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         """What each problem document's `type` means."""
         return problems_page()
 
+    app.openapi = describe(app)  # type: ignore[method-assign]
     return app
 
 

