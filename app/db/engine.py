@@ -379,7 +379,9 @@ async def migrate(url: str, work: Callable[[Connection], None]) -> None:
 # ---- PostgreSQL -------------------------------------------------------------------------------
 
 
-class _PostgresTx(Tx):
+class PostgresTx(Tx):
+    """An open transaction on PostgreSQL."""
+
     dialect = "postgresql"
 
     def __init__(self, sa: AsyncConnection, raw: Any) -> None:
@@ -394,6 +396,16 @@ class _PostgresTx(Tx):
     async def run(self, statement: Executable, parameters: Parameters = None) -> int:
         return (await self._sa.execute(statement, parameters)).rowcount
 
+    async def unless_duplicate(self, work: Callable[[], Awaitable[object]]) -> bool:
+        """Run `work` and say True; if it meets a key that exists, undo it alone and say False."""
+        await self.hot.execute("SAVEPOINT attempt")
+        try:
+            await work()
+        except asyncpg.UniqueViolationError:
+            await self.hot.execute("ROLLBACK TO SAVEPOINT attempt")
+            return False
+        return True
+
 
 _SHARED = f"SELECT pg_advisory_xact_lock_shared({CONFIG_LOCK})"
 _ALONE = f"SELECT pg_advisory_xact_lock({CONFIG_LOCK})"
@@ -401,13 +413,13 @@ _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
 @asynccontextmanager
-async def _ended(sa: AsyncConnection, begin: str) -> AsyncIterator[_PostgresTx]:
+async def _ended(sa: AsyncConnection, begin: str) -> AsyncIterator[PostgresTx]:
     """Begin with `begin`, commit at the end; a connection in doubt is dropped, never reused."""
     raw = (await sa.get_raw_connection()).driver_connection
     assert raw is not None
     try:
         await raw.execute(begin)
-        yield _PostgresTx(sa, raw)
+        yield PostgresTx(sa, raw)
         await raw.execute("COMMIT")
     except BaseException as error:
         if is_transient(error) or not await _rolled_back(raw, error):
@@ -473,7 +485,7 @@ class PostgresDatabase(Database):
                 self._peek = await self.engine.connect()
             sa = self._peek
             try:
-                yield _PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
+                yield PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
             except BaseException:
                 self._peek = None
                 with suppress(Exception):

@@ -13,7 +13,7 @@ from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql
 
 from app.core.clock import to_micros
-from app.db.engine import Tx
+from app.db.engine import PostgresTx, Tx
 from app.db.types import Moment
 
 Row = tuple[Any, ...]
@@ -48,7 +48,13 @@ def _in_micros(values: Iterable[Any]) -> list[Any]:
 class Append:
     """Insert rows whose key is new; a row whose key exists is left alone."""
 
+    COPY_ROWS = 8
+    """From so many rows on PostgreSQL takes them by COPY, 3 times as fast as `unnest`."""
+    PATIENCE = 16
+    """After a COPY that met a key that exists, so many batches go the way that expects some."""
+
     def __init__(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> None:
+        self._table, self._columns, self._wary = table.name, tuple(columns), 0
         self._moments = _moments(table, columns)
         into = f'INTO "{table.name}" ({_list(columns)})'
         marks = ", ".join("?" * len(columns))
@@ -62,7 +68,9 @@ class Append:
 
     async def __call__(self, tx: Tx, rows: Sequence[Row]) -> set[Row] | None:
         """Write the rows; return the keys that were new, or None where all of them were."""
-        if tx.dialect == "postgresql":
+        if isinstance(tx, PostgresTx):
+            if len(rows) >= self.COPY_ROWS and await self._copied(tx, rows):
+                return None
             found = await tx.hot.fetch(self._postgres, *zip(*rows, strict=True))
             return None if len(found) == len(rows) else {tuple(row) for row in found}
         raw = tx.hot
@@ -75,6 +83,18 @@ class Append:
         if raw.total_changes() - before == len(rows):
             return None
         return set(raw.execute(self._since, (newest,)))
+
+    async def _copied(self, tx: PostgresTx, rows: Sequence[Row]) -> bool:
+        """Try COPY, which knows no ON CONFLICT: it takes all rows, or none of them."""
+        if self._wary:
+            self._wary -= 1
+            return False
+        copied = await tx.unless_duplicate(
+            lambda: tx.hot.copy_records_to_table(self._table, records=rows, columns=self._columns)
+        )
+        if not copied:
+            self._wary = self.PATIENCE
+        return copied
 
 
 class AddTo:
