@@ -11,10 +11,11 @@ import msgspec
 import typer
 import uvicorn
 from asyncpg import PostgresError
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 from sqlalchemy import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from uvicorn.supervisors import Multiprocess
 
 from app.access.keys import create_key, list_keys, revoke_key
@@ -50,7 +51,15 @@ DatabaseUrl = Annotated[
 
 
 def _settings(**given: Any) -> Settings:
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        make_url(settings.database_url)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        _refuse(f"TOLLGATE_{str(first['loc'][0]).upper()}: {first['msg']}")
+    except ArgumentError:
+        _refuse("TOLLGATE_DATABASE_URL: sqlite:///path or postgresql://user@host/name")
+    return settings
 
 
 def _refuse(why: str) -> NoReturn:

@@ -7,7 +7,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Everything that can be set; docs/configuration.md is generated from this class."""
 
-    model_config = SettingsConfigDict(env_prefix="TOLLGATE_", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="TOLLGATE_", extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: str = Field(
         "sqlite:///./tollgate.db",

@@ -34,7 +34,7 @@ def token_of(headers: Mapping[bytes, bytes]) -> str:
     """As `token_from`, of headers as ASGI has them."""
     authorization = headers.get(b"authorization")
     if authorization is not None and authorization[:7] == b"Bearer " and len(authorization) < 99:
-        return authorization[7:].decode("latin-1")
+        return authorization[7:].strip().decode("latin-1") or token_from(None, None)
     given = None if authorization is None else authorization.decode("latin-1")
     other = headers.get(b"x-api-key")
     return token_from(given, None if other is None else other.decode("latin-1"))

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Row
 
 from app.alerts.tables import Alert
 from app.core.clock import EPOCH, rfc3339
+from app.core.money import CEILING
 from app.db.changes import ConfigChange
 from app.db.engine import Tx
 from app.db.types import table_of
@@ -175,7 +176,8 @@ async def counters_are_log(
             if rule is None or (key not in matched and await _over(tx, rule, key)):
                 continue
             seen.add(key)
-            found.compare(_at(key), rule.metric, matched.get(key, _NOTHING).used, row.used)
+            used = min(matched.get(key, _NOTHING).used, CEILING)  # a counter stays there
+            found.compare(_at(key), rule.metric, used, row.used)
     for key in sorted(matched.keys() - seen):
         found.compare(_at(key), rules[key[1]].metric, matched[key].used, 0)
     return found.verdict()

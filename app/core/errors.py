@@ -79,6 +79,18 @@ class TooLarge(AppError):
     status, slug, title = 413, "too-large", "The request is too large"
 
 
+class HeadTooLarge(AppError):
+    """The request line and headers together are beyond the bound."""
+
+    status, slug, title = 431, "head-too-large", "The request head is too large"
+
+
+class NotHttp(AppError):
+    """The bytes are no HTTP/1.1 request, or a broken one."""
+
+    status, slug, title = 400, "not-http", "This is not an HTTP request"
+
+
 class UnsupportedMedia(AppError):
     """The media type or content encoding is not one we read."""
 

@@ -484,9 +484,13 @@ class PostgresDatabase(Database):
             if self._peek is None:
                 self._peek = await self.engine.connect()
             sa = self._peek
+            raw: Any = None
             try:
-                yield PostgresTx(sa, (await sa.get_raw_connection()).driver_connection)
+                raw = (await sa.get_raw_connection()).driver_connection
+                yield PostgresTx(sa, raw)
             except BaseException:
+                if raw is not None:
+                    raw.terminate()  # SQLAlchemy would first say goodbye for two seconds
                 self._peek = None
                 with suppress(Exception):
                     await sa.invalidate()

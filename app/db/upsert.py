@@ -101,7 +101,8 @@ class AddTo:
     """Add each row's measures onto the stored row with that key, or insert it.
 
     Measures that are zero in every row given are left out of the statement (their columns default
-    to zero): a batch uses a third of them, and each one costs as much to add as to store.
+    to zero): a batch uses a third of them, and each one costs as much to add as to store. With a
+    `ceiling`, a measure stays there instead of passing it.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class AddTo:
         add: Sequence[str],
         *,
         returning: Sequence[str] = (),
+        ceiling: int | None = None,
     ) -> None:
         self._table, self._key, self._returning = table, tuple(key), tuple(returning)
+        self._ceiling = ceiling
         self._columns = (*key, *add)
         self._moments = _moments(table, self._key)
         self._statements: dict[tuple[int, ...], tuple[str, str]] = {}
@@ -128,7 +131,7 @@ class AddTo:
     def _made(self, columns: Sequence[str]) -> tuple[str, str]:
         into = f'INTO "{self._table.name}" AS t ({_list(columns)})'
         add = columns[len(self._key) :]
-        grown = ", ".join(f'"{name}" = t."{name}" + excluded."{name}"' for name in add)
+        grown = ", ".join(f'"{name}" = {self._sum(name)}' for name in add)
         end = f"ON CONFLICT ({_list(self._key)}) DO UPDATE SET {grown}"
         if self._returning:
             end += f" RETURNING {_list(self._returning)}"
@@ -137,6 +140,13 @@ class AddTo:
             f"INSERT {into} VALUES ({marks}) {end}",
             f"INSERT {into} SELECT * FROM unnest({_arrays(self._table, columns)}) {end}",
         )
+
+    def _sum(self, name: str) -> str:
+        both = f't."{name}" + excluded."{name}"'
+        if self._ceiling is None:
+            return both
+        full = f't."{name}" > {self._ceiling} - excluded."{name}"'
+        return f"CASE WHEN {full} THEN {self._ceiling} ELSE {both} END"
 
     async def __call__(self, tx: Tx, rows: Iterable[Row]) -> list[Row]:
         """Write the rows in key order; with `returning`, give each as it now stands."""

@@ -1,5 +1,6 @@
 """Bytes to events: exact types, every refusal names its place, nothing is echoed."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -125,6 +126,7 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
         events = None
     if events is not None and not _may_repeat_keys(body, _canonical.encode(events)):
         return _bounded(events)
+    _refuse_floods(body)
     try:
         raws = _raws.decode(body)
     except UNREADABLE as error:
@@ -134,8 +136,33 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
 
 def decode_lines(body: bytes) -> list[EventIn | Refused]:
     """Read newline-delimited JSON; empty lines are skipped."""
+    if body.count(b"\n") > 2 * MAX_EVENTS and body.strip():
+        raise TooLarge(f"at most {MAX_EVENTS:,} events in one request")
+    if not body.strip():
+        raise InvalidInput.at("", "send at least one event")
     lines = [line for line in body.split(b"\n") if line.strip()]
     return [_item(line, place) for place, line in enumerate(_bounded(lines))]
+
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{},]', re.DOTALL)
+_MAX_TOKENS = 2_000_000
+
+
+def _refuse_floods(body: bytes) -> None:
+    """Refuse an array of too many items before any of them takes memory."""
+    if body.count(b",") < MAX_EVENTS:
+        return
+    depth = items = 0
+    for place, token in enumerate(_TOKEN.finditer(body)):
+        match token[0]:
+            case b"[" | b"{":
+                depth += 1
+            case b"]" | b"}":
+                depth -= 1
+            case b",":
+                items += depth == 1
+        if items >= MAX_EVENTS or place > _MAX_TOKENS:
+            raise TooLarge(f"at most {MAX_EVENTS:,} events in one request")
 
 
 def _bounded(found: list[Any]) -> list[Any]:

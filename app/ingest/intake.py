@@ -22,7 +22,7 @@ from app.access.keys import Key, KeyRing
 from app.core.clock import Clock
 from app.core.errors import AppError, IdReused, InvalidInput, Unavailable
 from app.db.changes import Feed
-from app.db.engine import Database, Lane, Tx
+from app.db.engine import TIMEOUT_S, Database, Lane, Tx
 from app.ingest.calls import Call
 from app.ingest.meter import House, Metered, meter
 from app.limits.check import Standing
@@ -30,6 +30,8 @@ from app.usage.ledger import Logged
 
 QUEUED_CALLS = 50_000
 BATCH_CALLS = 2_000
+SPILL = 1_000_000
+"""How far a lane's shard moves when the rows of its shard are full."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,17 @@ class Answer(Protocol):
 class Submission:
     """What one request hands over, and where its answer will be."""
 
-    __slots__ = ("answer", "atomic", "calls", "key", "stand", "token", "version")
+    __slots__ = (
+        "answer",
+        "arrived_s",
+        "atomic",
+        "calls",
+        "key",
+        "spilled",
+        "stand",
+        "token",
+        "version",
+    )
 
     def __init__(
         self,
@@ -67,6 +79,7 @@ class Submission:
     ) -> None:
         self.calls, self.key, self.token, self.version = calls, key, token, version
         self.answer, self.stand, self.atomic = answer, stand, atomic
+        self.arrived_s, self.spilled = 0.0, False
 
 
 class Intake:
@@ -88,19 +101,23 @@ class Intake:
         self._queued_calls = 0
         self._ready = asyncio.Event()
         self._closing = False
-        self._lanes = [(db.lane(), first_shard + number) for number in range(lanes)]
+        self._lanes = [db.lane() for _ in range(lanes)]
+        self._shards = [first_shard + number for number in range(lanes)]
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to drain the queue."""
-        self._tasks = [asyncio.create_task(self._drain(*lane)) for lane in self._lanes]
+        self._tasks = [
+            asyncio.create_task(self._drain(lane, number))
+            for number, lane in enumerate(self._lanes)
+        ]
 
     async def close(self) -> None:
         """Finish what is queued, then stop."""
         self._closing = True
         self._ready.set()
         await asyncio.gather(*self._tasks)
-        for lane, _ in self._lanes:
+        for lane in self._lanes:
             await lane.close()
 
     def enqueue(self, submission: Submission) -> None:
@@ -111,6 +128,7 @@ class Intake:
         """
         if self._closing or self._queued_calls + len(submission.calls) > QUEUED_CALLS:
             raise Unavailable("the intake is full; nothing was recorded")
+        submission.arrived_s = self._clock.monotonic_s()
         self._queue.append(submission)
         self._queued_calls += len(submission.calls)
         self._ready.set()
@@ -136,7 +154,7 @@ class Intake:
         self.enqueue(Submission(calls, key, token, version, answer, stand=stand, atomic=atomic))
         return await answer
 
-    async def _drain(self, lane: Lane, shard: int) -> None:
+    async def _drain(self, lane: Lane, number: int) -> None:
         while True:
             if not self._queue:
                 if self._closing:
@@ -148,7 +166,7 @@ class Intake:
             if not batch:
                 continue
             try:
-                await self._record(lane, shard, batch)
+                await self._record(lane, number, batch)
             except Exception as error:  # a bug: its callers are told, the lane goes on
                 logger.exception("intake.failed")
                 _fail(batch, error)
@@ -166,37 +184,53 @@ class Intake:
         self._queued_calls -= calls
         return batch
 
-    async def _record(self, lane: Lane, shard: int, batch: list[Submission]) -> None:
+    async def _record(self, lane: Lane, number: int, batch: list[Submission]) -> None:
         now, attempts = self._clock.now(), 0
 
         async def work(tx: Tx) -> list[Outcome]:
             nonlocal attempts
             attempts += 1
-            return await self._work(tx, batch, shard, now, again=attempts > 1)
+            return await self._work(tx, batch, self._shards[number], now, again=attempts > 1)
 
         try:
-            outcomes = await lane.write(work)
+            outcomes = await lane.write(work, within_s=self._time_left(batch))
         except _Refused as refused:
             _fail([refused.submission], refused.why)
             rest = [one for one in batch if one is not refused.submission]
             if rest:
-                await self._record(lane, shard, rest)
+                await self._record(lane, number, rest)
         except AppError as error:
             _fail(batch, error)
         except _DATA_ERRORS as error:
-            await self._split(lane, shard, batch, error)
+            await self._split(lane, number, batch, error)
         else:
             for submission, outcome in zip(batch, outcomes, strict=True):
                 if not submission.answer.done():
                     submission.answer.set_result(outcome)
 
+    def _time_left(self, batch: Sequence[Submission]) -> float:
+        """Time in the queue counts: whoever arrived first decides when it is too late."""
+        waited = self._clock.monotonic_s() - min(one.arrived_s for one in batch)
+        return max(TIMEOUT_S - waited, 0.01)
+
     async def _split(
-        self, lane: Lane, shard: int, batch: list[Submission], error: Exception
+        self, lane: Lane, number: int, batch: list[Submission], error: Exception
     ) -> None:
+        """Find the call for whose sake the batch failed.
+
+        First with a fresh shard of the cross-user totals: one user's absurd figures may have
+        filled the rows that all share, and nobody else's events may fail for that.
+        """
+        if not batch[0].spilled:
+            self._shards[number] += SPILL
+            for submission in batch:
+                submission.spilled = True
+            await self._record(lane, number, batch)
+            return
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._record(lane, shard, batch[:middle])
-            await self._record(lane, shard, batch[middle:])
+            await self._record(lane, number, batch[:middle])
+            await self._record(lane, number, batch[middle:])
             return
         detail = "with this, a total would pass what can be counted (2^63-1)"
         logger.bind(error=type(error).__name__).warning("intake.refused")

@@ -101,6 +101,16 @@ _ASK: dict[str, Any] = msgspec.json.schema(AskIn)["$defs"]["AskIn"] | {
 }
 
 
+_VERDICT: dict[str, Any] = {
+    "allowed": True,
+    "message": "allowed",
+    "estimated_cost_usd": "0.00036",
+    "binding": None,
+    "limits": [_STATE],
+    "usage_status": "active",
+}
+
+
 async def check(request: Request) -> Response:
     """May this call happen? Reads what is committed; needs a key with the scope `check`."""
     return await delegate(request, request.app.state.check)
@@ -111,9 +121,18 @@ router.add_api_route(
     check,
     methods=["POST"],
     tags=["limits"],
-    responses={200: {"model": CheckOut, "description": "The verdict"}},
+    responses={
+        200: {
+            "model": CheckOut,
+            "description": "The verdict",
+            "content": {"application/json": {"example": _VERDICT}},
+        }
+    },
     openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ASK}}}
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _ASK, "example": _ASK["examples"][0]}},
+        }
     },
     route_class_override=APIRoute,  # the door reads the body itself
 )

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from app.core.money import CEILING
 from app.db.engine import Tx
 from app.db.types import instant, table_of
 from app.db.upsert import AddTo, Find
@@ -110,7 +111,9 @@ def growths(
     return found
 
 
-_add = AddTo(table_of(Counter), KEY, ("used", "held"), returning=(*KEY, "used", "held"))
+_add = AddTo(
+    table_of(Counter), KEY, ("used", "held"), returning=(*KEY, "used", "held"), ceiling=CEILING
+)
 _find = Find(table_of(Counter), KEY, (*KEY, "used", "held"))
 
 
@@ -118,7 +121,7 @@ async def count(tx: Tx, grown: Mapping[CounterKey, Growth]) -> list[Step]:
     """Add to the counters in one statement and say from where to where each one moved."""
     if not grown:
         return []
-    rows = [(*key, growth.amount, 0) for key, growth in grown.items()]
+    rows = [(*key, min(growth.amount, CEILING), 0) for key, growth in grown.items()]
     steps = []
     for scope_key, limit_id, window_start, used, held in await _add(tx, rows):
         start = instant(window_start)

@@ -16,7 +16,7 @@ from app.core.counters import INPUT, OUTPUT
 from app.core.errors import AppError, InvalidInput, Unavailable
 from app.core.money import Nanos, from_usd, to_usd
 from app.db.changes import Feed
-from app.db.engine import Database, Tx
+from app.db.engine import TIMEOUT_S, Database, Tx
 from app.limits.check import Ask, Standing, State, current_keys, denies, judge, standing_of
 from app.limits.counters import percent_of, stands
 from app.limits.known import Rules, scope_keys
@@ -61,6 +61,7 @@ class Waiting(NamedTuple):
     token: str
     version: int
     answer: Any
+    arrived_s: float
 
 
 _decoder = msgspec.json.Decoder(AskIn)
@@ -104,7 +105,7 @@ class CheckDoor:
             return False
         ask = self._asked(key, body, now)
         answer.render = partial(answered, ask)
-        self._enqueue(Waiting(ask, token, self._feed.version, answer))
+        self._enqueue(ask, token, self._feed.version, answer)
         return True
 
     async def __call__(self, request: LeanRequest) -> LeanAnswer:
@@ -124,7 +125,7 @@ class CheckDoor:
             body = inflate(body, encoding, MAX_BODY)
         ask = self._asked(key, body, now)
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._enqueue(Waiting(ask, token, version, answer))
+        self._enqueue(ask, token, version, answer)
         return answered(ask, await answer)
 
     def _asked(self, key: Key, body: bytes, now: datetime) -> Ask:
@@ -137,10 +138,11 @@ class CheckDoor:
                     check_name(value, f"/{field}", 1024)
         return self._ask(said, now)
 
-    def _enqueue(self, waiting: Waiting) -> None:
+    def _enqueue(self, ask: Ask, token: str, version: int, answer: Any) -> None:
         if len(self._waiting) >= QUEUED:
             raise Unavailable("too many checks are waiting")
-        self._waiting.append(waiting)
+        now_s = self._clock.monotonic_s()
+        self._waiting.append(Waiting(ask, token, version, answer, now_s))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._drain())
 
@@ -167,8 +169,10 @@ class CheckDoor:
     async def _drain(self) -> None:
         while self._waiting:
             asked, self._waiting = self._waiting, []
+            waited_s = self._clock.monotonic_s() - asked[0].arrived_s
+            left_s = max(TIMEOUT_S - waited_s, 0.01)
             try:
-                await self._db.glance(partial(self._judge, asked))
+                await self._db.glance(partial(self._judge, asked), within_s=left_s)
             except Exception as error:  # each waiter is told; the door stays open
                 for one in asked:
                     if not one.answer.done():

@@ -53,21 +53,20 @@ class LeanRequest(NamedTuple):
         announced = self.headers.get(b"content-length", b"0")
         if announced.isdigit() and int(announced[:20]) > bound:
             raise TooLarge(f"the body is at most {bound:,} bytes")
-        message = await self.receive()
-        if not message.get("more_body", False):
-            return _whole(message, bound)
-        parts, total = [message.get("body", b"")], len(message.get("body", b""))
+        parts: list[bytes] = []
+        total, more = 0, True
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                while message.get("more_body", False):
+                while more:
                     message = await self.receive()
                     parts.append(_whole(message, bound))
                     total += len(parts[-1])
                     if total > bound:
                         raise TooLarge(f"the body is at most {bound:,} bytes")
+                    more = message.get("more_body", False)
         except TimeoutError:
             raise InvalidInput.at("", "the body did not arrive in time") from None
-        return b"".join(parts)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _whole(message: Any, bound: int) -> bytes:

@@ -15,18 +15,14 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.errors import AppError
-from app.web.lean import LeanAnswer, request_id_of
+from app.core.errors import AppError, HeadTooLarge, NotHttp
+from app.web.lean import LeanAnswer, new_request_id, request_id_of
 from app.web.problems import document, expected, headers_of
 
 HEAD_SECONDS = 10.0
 BODY_SECONDS = 15.0
 HEAD_BYTES = 64 * 1024
 SWIFT_BODY_BYTES = 64 * 1024
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
-    b"content-length: 0\r\nconnection: close\r\n\r\n"
-)
 _STATUS = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
     for status in HTTPStatus
@@ -84,12 +80,18 @@ class SwiftAnswer:
         "response_complete",
     )
 
-    def __init__(self, protocol: "DoorProtocol", handler: Swift) -> None:
+    def __init__(
+        self,
+        protocol: "DoorProtocol",
+        handler: Swift,
+        headers: dict[bytes, bytes],
+        keep_alive: bool,
+    ) -> None:
         self.protocol = protocol
         self.handler = handler
-        self.headers: dict[bytes, bytes] = {}
+        self.headers = headers
         self.body = bytearray()
-        self.keep_alive = True
+        self.keep_alive = keep_alive
         self.more_body = True
         self.disconnected = False
         self.response_complete = False
@@ -179,6 +181,11 @@ class DoorProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def data_received(self, data: bytes) -> None:
+        if self._in_head:  # counted raw: the parser shows a header only when it is complete
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse(HeadTooLarge("the request head is at most 64 KiB"))
+                return
         super().data_received(data)
         if self._deadline is not None or self.transport.is_closing():
             return
@@ -199,10 +206,33 @@ class DoorProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
         if self._head_bytes <= HEAD_BYTES:
-            super().on_header(name, value)
-        elif not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
+        else:
+            self._refuse(HeadTooLarge("the request head is at most 64 KiB"))
+
+    def send_400_response(self, msg: str) -> None:
+        """What is not HTTP: an answer that is still owed goes first, and alone."""
+        owed = self.cycle is not None and not self.cycle.response_complete
+        if owed and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        self._refuse(NotHttp("this is not an HTTP/1.1 request"))
+
+    def _refuse(self, problem: AppError) -> None:
+        """Answer outside any request, and close."""
+        if self.transport.is_closing():
+            return
+        request_id = new_request_id()
+        body = document(problem, request_id)
+        head = _STATUS[problem.status]
+        head += b"content-type: application/problem+json\r\ncontent-length: %d\r\n" % len(body)
+        head += b"x-request-id: %s\r\nconnection: close\r\n\r\n" % request_id.encode()
+        self.transport.write(head + body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -210,24 +240,24 @@ class DoorProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         handler = self._routes.get(self.url)
-        if handler is not None and self._is_plain():
-            self.cycle = SwiftAnswer(self, handler)  # type: ignore[assignment]
-            self.cycle.headers = dict(self.headers)  # type: ignore[attr-defined]
-            self.cycle.keep_alive = self.parser.should_keep_alive()
-            return
+        if handler is not None:
+            headers = dict(self.headers)
+            if self._is_plain(headers):
+                self.cycle = SwiftAnswer(  # type: ignore[assignment]
+                    self, handler, headers, self.parser.should_keep_alive()
+                )
+                return
         self._as_asgi()
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, headers: dict[bytes, bytes]) -> bool:
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined behind another request
         if self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():
             return False
-        for name, value in self.headers:
-            if name == b"content-length":
-                return value.isdigit() and len(value) < 6 and int(value) <= SWIFT_BODY_BYTES
-        return False
+        length = headers.get(b"content-length", b"")
+        return length.isdigit() and len(length) < 6 and int(length) <= SWIFT_BODY_BYTES
 
     def _as_asgi(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue

@@ -10,6 +10,8 @@ import msgspec
 from app.core.errors import InvalidInput, TooLarge, UnsupportedMedia
 
 T = TypeVar("T")
+MAX_MEMBERS = 64
+"""Each member copies what is left of the body: thousands of empty ones would hold up the loop."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -101,6 +103,8 @@ def inflate(body: bytes, encoding: str, bound: int) -> bytes:
     total, rest = 0, body
     try:
         while rest:
+            if len(found) == MAX_MEMBERS:
+                raise InvalidInput.at("", f"at most {MAX_MEMBERS} gzip members in one body")
             one = zlib.decompressobj(wbits=31)
             found.append(one.decompress(rest, bound - total + 1))
             total += len(found[-1])
@@ -132,4 +136,4 @@ def check_name(value: str, pointer: str, longest: int = 512) -> str:
 
 def is_plain(body: bytes) -> bool:
     """Whether strings in this JSON can hold nothing but printable ASCII."""
-    return b"\\" not in body and body.isascii()
+    return b"\\" not in body and b"\x7f" not in body and body.isascii()
