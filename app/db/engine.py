@@ -286,17 +286,14 @@ class SqliteDatabase(Database):
                     break
                 except apsw.BusyError:
                     await asyncio.sleep(random.uniform(0.001, 0.008))
-            commit = None
             tx = _SqliteTx(raw)
             try:
                 yield tx
                 loop = asyncio.get_running_loop()
                 commit = loop.run_in_executor(self._committer, raw.execute, "COMMIT")
-                await asyncio.shield(commit)
+                await _finished(commit)
             except BaseException as error:
                 await tx.settled()
-                if commit is not None and not commit.done():
-                    await asyncio.wait([commit])
                 if raw.in_transaction:
                     with suppress(apsw.Error):
                         raw.execute("ROLLBACK")
@@ -341,6 +338,18 @@ class SqliteDatabase(Database):
                     raw.close()
             self._readers, self._peek, self._writer = [], None, None
         self._committer.shutdown(wait=False)
+
+
+async def _finished(commit: "asyncio.Future[Any]") -> None:
+    """Wait for a commit to its end, however late: only then is known whether it happened.
+
+    Giving up on it would tell callers that nothing was recorded while the disk was writing it.
+    """
+    try:
+        await asyncio.shield(commit)
+    except asyncio.CancelledError:
+        await asyncio.wait([commit])
+        commit.result()
 
 
 class _SqliteLane(Lane):
@@ -409,6 +418,7 @@ class PostgresTx(Tx):
 
 _SHARED = f"SELECT pg_advisory_xact_lock_shared({CONFIG_LOCK})"
 _ALONE = f"SELECT pg_advisory_xact_lock({CONFIG_LOCK})"
+_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 
@@ -469,7 +479,7 @@ class PostgresDatabase(Database):
 
     @asynccontextmanager
     async def _writing(self, *, alone: bool = False) -> AsyncIterator[Tx]:
-        begin = f"BEGIN; {_ALONE}" if alone else f"BEGIN; {_SHARED}"
+        begin = f"{_WRITE}; {_ALONE}" if alone else f"{_WRITE}; {_SHARED}"
         async with self.engine.connect() as sa, _ended(sa, begin) as tx:
             yield tx
 
@@ -516,7 +526,7 @@ class _PostgresLane(Lane):
         if self._sa is None:
             self._sa = await self._engine.connect()
         try:
-            async with _ended(self._sa, f"BEGIN; {_SHARED}") as tx:
+            async with _ended(self._sa, f"{_WRITE}; {_SHARED}") as tx:
                 yield tx
         except BaseException:
             if self._sa is not None and self._sa.invalidated:

@@ -127,9 +127,11 @@ def _instant(stated: datetime, now: datetime, window: Window | None, base: str) 
         at = stated if stated.tzinfo is UTC else stated.astimezone(UTC)
     except OverflowError:
         raise InvalidInput.at(f"{base}/timestamp", "no such instant in UTC") from None
+    if at.year < 1970:
+        raise OutOfWindow.at(f"{base}/timestamp", "nothing is recorded before 1970")
     if window is None:
-        if at.year < 1970 or at > now + timedelta(minutes=5):
-            raise OutOfWindow.at(f"{base}/timestamp", "a backfill lies between 1970 and now")
+        if at > now + timedelta(minutes=5):
+            raise OutOfWindow.at(f"{base}/timestamp", "a backfill lies in the past")
         return at
     if at < now - window.past:
         days = window.past.days

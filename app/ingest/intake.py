@@ -30,6 +30,8 @@ from app.usage.ledger import Logged
 
 QUEUED_CALLS = 50_000
 BATCH_CALLS = 2_000
+SHORTEST_S = 0.5
+"""The least time that a batch is given, however long its oldest submission has waited."""
 SPILL = 1_000_000
 """How far a lane's shard moves when the rows of its shard are full."""
 
@@ -162,7 +164,7 @@ class Intake:
                 self._ready.clear()
                 await self._ready.wait()
             await asyncio.sleep(0)  # let everything that has already arrived join
-            batch = self._take()
+            batch = self._refuse_the_late(self._take())
             if not batch:
                 continue
             try:
@@ -211,7 +213,15 @@ class Intake:
     def _time_left(self, batch: Sequence[Submission]) -> float:
         """Time in the queue counts: whoever arrived first decides when it is too late."""
         waited = self._clock.monotonic_s() - min(one.arrived_s for one in batch)
-        return max(TIMEOUT_S - waited, 0.01)
+        return max(TIMEOUT_S - waited, SHORTEST_S)
+
+    def _refuse_the_late(self, batch: list[Submission]) -> list[Submission]:
+        """Tell those who waited too long for others; the rest go on."""
+        oldest_s = self._clock.monotonic_s() - TIMEOUT_S
+        late = [one for one in batch if one.arrived_s < oldest_s]
+        if late:
+            _fail(late, Unavailable("the database did not answer in time"))
+        return [one for one in batch if one.arrived_s >= oldest_s]
 
     async def _split(
         self, lane: Lane, number: int, batch: list[Submission], error: Exception

@@ -187,7 +187,11 @@ async def books_in(db: Database) -> Books:
                     (HourDimension, ("hour", "dimension", "value")),
                 )
             ],
-            {tuple(row.values())[:3]: row["used"] for row in await rows_of(tx, Counter) if row["used"]},
+            {
+                tuple(row.values())[:3]: row["used"]
+                for row in await rows_of(tx, Counter)
+                if row["used"]
+            },
             sorted(tuple(row.values())[:4] for row in await rows_of(tx, Alert)),
         )
 
