@@ -266,7 +266,7 @@ def upgrade() -> None:
         sa.Column("hold_id", TEXT, nullable=True),
         sa.Column("tags", Pairs(), nullable=True),
         sa.Column("context", Pairs(), nullable=True),
-        sa.PrimaryKeyConstraint("user_id", "event_id", name=op.f("pk_usage_events")),
+        sa.PrimaryKeyConstraint("event_id", "user_id", name=op.f("pk_usage_events")),
         info={"dist": "user_id"},
         sqlite_strict=True,
         sqlite_with_rowid=True,
