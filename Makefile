@@ -19,7 +19,7 @@ help:  ## what can be made
 serve: .venv/.serve  ## run the service on http://127.0.0.1:$(PORT), on SQLite unless TOLLGATE_DATABASE_URL says otherwise
 	$(BIN)/tollgate serve --port $(PORT)
 
-demo: .venv/.serve  ## see the whole river at work, on made-up calls
+demo: .venv/.serve  ## see the whole river at work, on recorded usage
 	$(BIN)/tollgate demo
 
 check: .venv/.dev  ## style, types, layers and the rules of the architecture

@@ -122,8 +122,13 @@ async def _know_rules(
     agreements: Mapping[str, Agreement],
     rules: Rules,
 ) -> None:
-    wanted: set[str] = set()
-    for entry in entries:
-        plan_id = agreements[entry.user_id].terms_at(entry.timestamp).plan_id
-        wanted.update(scope_keys(entry.user_id, plan_id, entry.team_id, entry.api_key_id))
-    await rules.load(tx, wanted)
+    scopes = {
+        (
+            entry.user_id,
+            agreements[entry.user_id].terms_at(entry.timestamp).plan_id,
+            entry.team_id,
+            entry.api_key_id,
+        )
+        for entry in entries
+    }
+    await rules.load(tx, {key for scope in scopes for key in scope_keys(*scope)})

@@ -89,11 +89,14 @@ def growths(
 ) -> dict[CounterKey, Growth]:
     """What these entries add to which counters. Pure."""
     found: dict[CounterKey, Growth] = {}
+    known: dict[tuple[str, str, str | None, str | None], tuple[Rule, ...]] = {}
     for entry in entries:
         user_id, at = entry.user_id, entry.timestamp
         agreement = agreements[user_id]
-        plan_id = agreement.terms_at(at).plan_id
-        applying = rules.of(user_id, plan_id, entry.team_id, entry.api_key_id)
+        who = (user_id, agreement.terms_at(at).plan_id, entry.team_id, entry.api_key_id)
+        applying = known.get(who)
+        if applying is None:
+            applying = known[who] = rules.of(*who)
         if not applying:
             continue
         period = agreement.period_at(at)

@@ -27,6 +27,9 @@ class Agreement:
 
     def terms_at(self, moment: datetime) -> Terms:
         """The terms in force at an instant; before the first ones, the first ones' calendar."""
+        newest = self.terms[-1]
+        if newest.starts_at <= moment:
+            return newest
         for terms in reversed(self.terms):
             if terms.starts_at <= moment:
                 return terms

@@ -37,12 +37,14 @@ _TOKENS = (
     "output_image_tokens",
     "requests",
 )
-_RARE = tuple((_PLACE[name], Entry._fields.index(name)) for name in _TOKENS)
+_RARE = tuple(_PLACE[name] for name in _TOKENS)
+_rare_of = attrgetter(*_TOKENS)
 _INPUT, _OUTPUT, _COST = _PLACE["input_tokens"], _PLACE["output_tokens"], _PLACE["cost_nanos"]
 _ERRORS, _UNPRICED = _PLACE["errors"], _PLACE["unpriced_calls"]
 _LATENCY_CALLS, _LATENCY = _PLACE["latency_calls"], _PLACE["latency_us"]
 _TTFT_CALLS, _TTFT = _PLACE["ttft_calls"], _PLACE["ttft_us"]
 _WIDTH = len(MEASURES)
+_ZEROS = [0] * _WIDTH
 _NOTHING_ELSE = (0,) * (_WIDTH - 1)
 SEPARATOR = "\x1f"
 
@@ -69,10 +71,9 @@ def measures_of(entry: Entry) -> list[tuple[int, int]]:
         found.append((_INPUT, entry.input_tokens))
     if entry.output_tokens:
         found.append((_OUTPUT, entry.output_tokens))
-    for place, column in _RARE:
-        amount = entry[column]
-        if amount:
-            found.append((place, amount))  # type: ignore[arg-type]
+    rare = _rare_of(entry)
+    if any(rare):
+        found += [(place, amount) for place, amount in zip(_RARE, rare, strict=True) if amount]
     if entry.cost_nanos:
         found.append((_COST, entry.cost_nanos))
     elif entry.cost_nanos is None:
@@ -154,6 +155,6 @@ def _join(totals: dict[Any, Measures], key: Any, more: Measures) -> None:
 def _grow(totals: dict[Any, Measures], key: Any, amounts: Iterable[tuple[int, int]]) -> None:
     total = totals.get(key)
     if total is None:
-        total = totals[key] = [0] * _WIDTH
+        total = totals[key] = _ZEROS.copy()
     for place, amount in amounts:
         total[place] += amount
