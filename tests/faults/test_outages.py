@@ -168,7 +168,6 @@ def _log(url: str) -> list[tuple[str, str, int, int]]:
     return stored(url)[0]
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs prlimit(2)")
 def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     """A bound on the length of files stands for the disk: it needs no privileges."""
     path = tmp_path / "tollgate.db"

@@ -94,10 +94,12 @@ async def test_no_answer_leaves_before_the_sync(
     await runtime.close()
 
 
-async def test_every_connection_of_ours_syncs_each_commit(db_url: str) -> None:
-    if not db_url.startswith("sqlite"):
-        pytest.skip("PostgreSQL is judged when the service starts")
-    connection = sqlite.connect(db_url.removeprefix("sqlite:///"))
+async def test_every_connection_of_ours_syncs_each_commit(
+    sqlite_template: Path, tmp_path: Path
+) -> None:
+    """PostgreSQL's own settings are judged when the service starts: see `test_starts.py`."""
+    shutil.copy(sqlite_template, tmp_path / "ours.db")
+    connection = sqlite.connect(str(tmp_path / "ours.db"))
     try:
         assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]
         assert connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
