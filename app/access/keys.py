@@ -11,8 +11,8 @@ from sqlalchemy import func, insert, select, update
 from app.access.tables import ApiKey
 from app.core.errors import InvalidInput, NotFound, Unauthenticated
 from app.core.ids import short_id
-from app.db.changes import announce
-from app.db.engine import Tx
+from app.db.changes import Feed, announce
+from app.db.engine import Database, Tx
 
 SCOPES = ("ingest", "check", "read", "manage", "admin")
 PREFIX_LENGTH = 11
@@ -84,6 +84,15 @@ class KeyRing:
         if key.expires_at is not None and key.expires_at <= now:
             raise Unauthenticated("this key has expired")
         return key
+
+
+async def find_fresh(db: Database, feed: Feed, ring: KeyRing, token: str, now: datetime) -> Key:
+    """As `KeyRing.find`; a key that is not in memory may have been made a moment ago, elsewhere."""
+    try:
+        return ring.find(token, now)
+    except Unauthenticated:
+        await db.glance(feed.catch_up)
+        return ring.find(token, now)
 
 
 def _key(row: Any) -> Key:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 from sqlalchemy import select
 
+from app.alerts.api import AlertOut, alert_out
 from app.alerts.read import list_alerts
 from app.core.errors import InvalidInput
 from app.core.money import to_usd
@@ -59,21 +60,6 @@ class ProviderUsageOut(BaseModel):
     tokens: int
     cost_usd: str
     models: dict[str, ModelUsageOut]
-
-
-class UnreadAlertOut(BaseModel):
-    """An alert that nobody has read yet."""
-
-    id: str
-    limit_id: str
-    type: str
-    severity: str
-    threshold: int
-    title: str
-    message: str
-    billing_period: str
-    created_at: datetime
-    read: bool
 
 
 _MODEL = {
@@ -135,7 +121,7 @@ class UsageOut(BaseModel):
     providers: dict[str, ProviderUsageOut]
     limits: list[dict[str, Any]]
     usage_percentages: dict[str, float]
-    alerts: list[UnreadAlertOut]
+    alerts: list[AlertOut]
     last_updated: datetime | None
     unpriced_calls: int
 
@@ -168,7 +154,7 @@ class Stood(NamedTuple):
     period: Period
     models: ByModel
     states: Sequence[State]
-    alerts: Sequence[UnreadAlertOut]
+    alerts: Sequence[AlertOut]
     last_updated: datetime | None
 
 
@@ -216,24 +202,10 @@ async def agreed(tx: Tx, user_id: str) -> Agreement:
     return found[user_id] or agreement_of([calendar_months(agreements.default_plan)])
 
 
-async def unread_alerts(tx: Tx, user_id: str, count: int) -> list[UnreadAlertOut]:
+async def unread_alerts(tx: Tx, user_id: str, count: int) -> list[AlertOut]:
     """The user's own unread alerts, newest first; those of a team or of all are not theirs."""
     found = await list_alerts(tx, f"user:{user_id}", unread=True, before=None, limit=count)
-    return [
-        UnreadAlertOut(
-            id=alert.id,
-            limit_id=alert.limit_id,
-            type=alert.type,
-            severity=alert.severity,
-            threshold=alert.threshold,
-            title=alert.title,
-            message=alert.message,
-            billing_period=alert.billing_period,
-            created_at=alert.created_at,
-            read=alert.read_at is not None,
-        )
-        for alert in found
-    ]
+    return [alert_out(alert) for alert in found]
 
 
 async def last_recorded(tx: Tx, user_id: str) -> datetime | None:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-HOUR = timedelta(hours=1)
 
 
 def to_micros(moment: datetime) -> int:

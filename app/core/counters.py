@@ -35,6 +35,8 @@ COUNTERS = (
 INDEX: Mapping[str, int] = {name: place for place, name in enumerate(COUNTERS)}
 SECONDS = frozenset({"audio_seconds", "video_seconds", "compute_seconds"})
 MICROS_PER_SECOND = 1_000_000
+MAX_COUNT = 2**53 - 1
+"""The largest count of one call: what a JSON number can say exactly everywhere."""
 
 Usage = tuple[int, ...]
 """One whole number per name in `COUNTERS`; 0 where the caller said nothing."""

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from app.core.errors import Unavailable
-from app.db.engine import Database, Tx, migrate
+from app.db.engine import Tx, migrate
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
 
@@ -67,13 +67,3 @@ async def status_of_schema(tx: Tx) -> None:
         raise Unavailable("the database has no schema; run `tollgate migrate`") from error
     if row is None or row[0] != newest_revision():
         raise Unavailable("the schema is not this version's; run `tollgate migrate`")
-
-
-__all__ = [
-    "SCRIPTS",
-    "Database",
-    "current_revision",
-    "newest_revision",
-    "status_of_schema",
-    "upgrade",
-]

@@ -194,8 +194,4 @@ class Find:
             return [
                 tuple(row) for row in await tx.hot.fetch(self._postgres, *zip(*keys, strict=True))
             ]
-        return self.inline(tx.hot, keys)
-
-    def inline(self, raw: Any, keys: Sequence[Row]) -> list[Row]:
-        """The same on a SQLite connection, without waiting for anything."""
-        return [row for key in keys for row in raw.execute(self._sqlite, key)]
+        return [row for key in keys for row in tx.hot.execute(self._sqlite, key)]

@@ -18,9 +18,9 @@ from app.core.counters import (
 )
 from app.core.errors import InvalidInput, OutOfWindow
 from app.core.ids import uuid7
-from app.core.money import Nanos, from_usd
+from app.core.money import Nanos
 from app.ingest.decode import EventIn, canonical
-from app.web.strict import check_name
+from app.web.strict import check_name, stated_cost
 
 _CACHE_WRITE, _WRITE_5M, _WRITE_1H = (
     COUNTERS.index(f"cache_write_{part}tokens") for part in ("", "5m_", "1h_")
@@ -75,7 +75,7 @@ def call_from(
     at = now if event.timestamp is None else _instant(event.timestamp, now, window, base)
     cost = None
     if event.cost_usd is not None:
-        cost = _stated(event.cost_usd, base)
+        cost = stated_cost(event.cost_usd, f"{base}/cost_usd")
     if not plain:
         _check_names(event, base)
     if event.tags is not None and len(event.tags) > MAX_TAGS:
@@ -142,16 +142,6 @@ def _instant(stated: datetime, now: datetime, window: Window | None, base: str) 
     if at > now + window.future:
         raise OutOfWindow.at(f"{base}/timestamp", "further ahead than clocks may differ")
     return at
-
-
-def _stated(text: str, base: str) -> Nanos:
-    try:
-        cost = from_usd(text)
-    except ValueError as error:
-        raise InvalidInput.at(f"{base}/cost_usd", str(error)) from None
-    if cost < 0:
-        raise InvalidInput.at(f"{base}/cost_usd", "a cost is not negative")
-    return cost
 
 
 def _check_names(event: EventIn, base: str) -> None:

@@ -7,11 +7,10 @@ from typing import Annotated, Any, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from app.core.counters import COUNTERS
+from app.core.counters import COUNTERS, MAX_COUNT
 from app.core.errors import InvalidInput, TooLarge
 from app.web.strict import UNREADABLE, refusal, refuse_repeated_keys
 
-MAX_COUNT: Final = 2**53 - 1
 MAX_EVENTS: Final = 10_000
 ONE_EVENT_BYTES: Final = 1 << 20
 BATCH_BYTES: Final = 16 << 20

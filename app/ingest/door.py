@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from app.access.guard import require, require_user, token_of
-from app.access.keys import Key, KeyRing
+from app.access.keys import Key, KeyRing, find_fresh
 from app.core.clock import Clock
 from app.core.counters import COUNTERS, FIRST_SECONDS, as_mapping
 from app.core.errors import (
@@ -109,7 +109,7 @@ class EventsDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        key = await self._known(token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now)
         require(key, "ingest")
         window = self._window if not request.query else self._window_for(request, key)
         kind = media_type(request, (JSON, NDJSON))
@@ -132,13 +132,6 @@ class EventsDoor:
         if calls:
             outcome = await self._intake.submit(calls, key, token, version, atomic=atomic)
         return _summary(len(events), places, outcome.logged, refused, every=every)
-
-    async def _known(self, token: str, now: datetime) -> Key:
-        try:
-            return self._keys.find(token, now)
-        except AppError:  # made a moment ago by another process?
-            await self._db.glance(self._feed.catch_up)
-            return self._keys.find(token, now)
 
     def _window_for(self, request: LeanRequest, key: Key) -> Window | None:
         if not request.flag("backfill"):

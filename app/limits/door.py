@@ -10,11 +10,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from app.access.guard import require, require_user, token_of
-from app.access.keys import Key, KeyRing
+from app.access.keys import Key, KeyRing, find_fresh
 from app.core.clock import Clock, rfc3339
 from app.core.counters import INPUT, OUTPUT
 from app.core.errors import AppError, InvalidInput, Unavailable
-from app.core.money import Nanos, from_usd, to_usd
+from app.core.money import to_usd
 from app.db.changes import Feed
 from app.db.engine import TIMEOUT_S, Database, Tx
 from app.limits.check import Ask, Standing, State, current_keys, denies, judge, standing_of
@@ -25,7 +25,7 @@ from app.plans.periods import calendar_months
 from app.pricing.catalog import Catalog
 from app.pricing.usage import usage_of
 from app.web.lean import LeanAnswer, LeanRequest, media_type
-from app.web.strict import check_name, inflate, is_plain, read_json
+from app.web.strict import check_name, inflate, is_plain, read_json, stated_cost
 
 MAX_BODY = 64 * 1024
 QUEUED = 20_000
@@ -113,11 +113,7 @@ class CheckDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        try:
-            key = self._keys.find(token, now)
-        except AppError:  # made a moment ago by another process?
-            await self._db.glance(self._feed.catch_up)
-            key = self._keys.find(token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now)
         require(key, "check")
         media_type(request, ("application/json",))
         body = await request.body(MAX_BODY)
@@ -148,7 +144,9 @@ class CheckDoor:
 
     def _ask(self, said: AskIn, now: datetime) -> Ask:
         usage = None if said.usage is None else usage_of(said.usage)
-        cost: int | None = _stated(said.cost_usd)
+        cost: int | None = None
+        if said.cost_usd is not None:
+            cost = stated_cost(said.cost_usd, "/cost_usd")
         if cost is None and usage is not None:
             try:
                 cost = self._catalog.quote(said.provider, said.model, now, usage, said.context)[0]
@@ -214,18 +212,6 @@ class CheckDoor:
 
 def _matches(state: State, ask: Ask) -> bool:
     return state.rule.matches(ask.provider, ask.model, ask.endpoint)
-
-
-def _stated(text: str | None) -> Nanos | None:
-    if text is None:
-        return None
-    try:
-        cost = from_usd(text)
-    except ValueError as error:
-        raise InvalidInput.at("/cost_usd", str(error)) from None
-    if cost < 0:
-        raise InvalidInput.at("/cost_usd", "a cost is not negative")
-    return cost
 
 
 # ---- answers ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from math import isfinite
 from app.core.counters import (
     COUNTERS,
     INDEX,
+    MAX_COUNT,
     MICROS_PER_SECOND,
     SECONDS,
     Usage,
@@ -13,7 +14,6 @@ from app.core.counters import (
 )
 from app.core.errors import InvalidInput
 
-MAX_COUNT = 2**53 - 1
 MAX_SECONDS = 10**9
 _CACHE_WRITE = INDEX["cache_write_tokens"]
 _SPLIT = (INDEX["cache_write_5m_tokens"], INDEX["cache_write_1h_tokens"])

@@ -7,6 +7,7 @@ from datetime import datetime
 from operator import add, attrgetter
 from typing import Any, NamedTuple
 
+from app.core.clock import hour_of
 from app.plans.known import Agreement
 from app.summaries.tables import MEASURES
 from app.usage.ledger import Entry
@@ -98,7 +99,7 @@ def fold(entries: Iterable[Entry], agreements: Mapping[str, Agreement]) -> Chang
     buckets: Counter[DimensionKey] = Counter()
     for entry in entries:
         user_id, at = entry.user_id, entry.timestamp
-        hour = at.replace(minute=0, second=0, microsecond=0)
+        hour = hour_of(at)
         start = agreements[user_id].period_at(at).start
         amounts = measures_of(entry)
         key = (user_id, start, hour, entry.provider, entry.model, entry.task_type or "")

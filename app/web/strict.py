@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from app.core.errors import InvalidInput, TooLarge, UnsupportedMedia
+from app.core.money import Nanos, from_usd
 
 T = TypeVar("T")
 MAX_MEMBERS = 64
@@ -137,3 +138,14 @@ def check_name(value: str, pointer: str, longest: int = 512) -> str:
 def is_plain(body: bytes) -> bool:
     """Whether strings in this JSON can hold nothing but printable ASCII."""
     return b"\\" not in body and b"\x7f" not in body and body.isascii()
+
+
+def stated_cost(text: str, pointer: str) -> Nanos:
+    """A cost that a caller states, in USD; refused at the pointer unless it is one."""
+    try:
+        cost = from_usd(text)
+    except ValueError as error:
+        raise InvalidInput.at(pointer, str(error)) from None
+    if cost < 0:
+        raise InvalidInput.at(pointer, "a cost is not negative")
+    return cost
