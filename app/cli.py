@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
+from multiprocessing import get_all_start_methods, get_context
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import apsw
@@ -23,11 +25,11 @@ from app.analytics.audit import PROOF_S, prove
 from app.core.clock import Clock, rfc3339
 from app.core.errors import AppError
 from app.db.engine import Database, Tx
-from app.db.migrate import newest_revision, status_of_schema, upgrade
+from app.db.migrate import NEWEST, current_revision, status_of_schema
 from app.main import create_asgi
 from app.runtime import build
 from app.settings import Settings
-from app.start import NotReadyError, prepare
+from app.start import NotReadyError, Prepared, prepare
 from app.web.logs import configure
 from app.web.server import DoorProtocol, DoorServer
 
@@ -77,10 +79,9 @@ def serve(
     """Serve. SQLite needs nothing beforehand; the first start prints an admin key, once."""
     settings = _settings(host=host, port=port, workers=workers, database_url=database_url)
     configure(settings.log_level, settings.log_format)
-    try:
-        prepared = asyncio.run(prepare(settings, Clock()))
-    except _REFUSALS as error:
-        _refuse(str(error))
+    prepared = _apart(_prepare, settings)
+    if isinstance(prepared, str):
+        _refuse(prepared)
     _greet(settings, prepared.admin_key)
     options: dict[str, Any] = {
         "host": settings.host,
@@ -101,6 +102,21 @@ def serve(
     os.environ["TOLLGATE_DATABASE_URL"] = settings.database_url
     config = uvicorn.Config("app.main:serve", factory=True, workers=settings.workers, **options)
     Multiprocess(config, sockets=[config.bind_socket()]).run()
+
+
+def _apart(work: Callable[[Settings], T], settings: Settings) -> T:
+    """Run something in a process of its own, so that what it needs is not kept while serving."""
+    way = "fork" if "fork" in get_all_start_methods() else None
+    with ProcessPoolExecutor(1, mp_context=get_context(way)) as apart:
+        return apart.submit(work, settings).result()
+
+
+def _prepare(settings: Settings) -> Prepared | str:
+    """Make the database ready, or tell why it cannot be."""
+    try:
+        return asyncio.run(prepare(settings, Clock()))
+    except _REFUSALS as error:
+        return str(error)
 
 
 def _greet(settings: Settings, admin_key: str | None) -> None:
@@ -125,12 +141,14 @@ def _greet(settings: Settings, admin_key: str | None) -> None:
 @app.command()
 def migrate(database_url: DatabaseUrl = None) -> None:
     """Bring the database's schema to this version."""
+    from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
+
     settings = _settings(database_url=database_url)
     try:
         asyncio.run(upgrade(settings.database_url))
     except _REFUSALS as error:
         _refuse(str(error))
-    console.print(f"the schema is at revision {newest_revision()}", highlight=False)
+    console.print(f"the schema is at revision {NEWEST}", highlight=False)
 
 
 @app.command()
@@ -179,7 +197,9 @@ def _with_database(
         _refuse(f"there is no database at {url.database}")
 
     async def run() -> T:
-        if is_file:
+        if is_file and await current_revision(settings.database_url) != NEWEST:
+            from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
+
             await upgrade(settings.database_url)
         db = Database.open(settings.database_url, pool_size=4)
         try:

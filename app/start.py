@@ -7,7 +7,7 @@ from sqlalchemy import make_url, text
 from app.access.keys import any_key, create_key
 from app.core.clock import Clock
 from app.db.engine import Database, Tx
-from app.db.migrate import current_revision, newest_revision, upgrade
+from app.db.migrate import NEWEST, current_revision
 from app.settings import Settings
 
 
@@ -33,12 +33,14 @@ async def prepare(settings: Settings, clock: Clock) -> Prepared:
     """
     url = settings.database_url
     found = await current_revision(url)
-    if found != newest_revision():
+    if found != NEWEST:
         if found is not None and make_url(url).get_backend_name() != "sqlite":
             raise NotReadyError(
                 f"the database is at revision {found} and this version needs "
-                f"{newest_revision()}: run `tollgate migrate --database-url …`"
+                f"{NEWEST}: run `tollgate migrate --database-url …`"
             )
+        from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
+
         await upgrade(url)
     db = Database.open(url, pool_size=4)
     try:

@@ -1,4 +1,4 @@
-"""Migrations run on the connection that `app.db.migrate` hands over, in its transaction."""
+"""Migrations run on the connection that `app.db.upgrade` hands over, in its transaction."""
 
 from alembic import context
 

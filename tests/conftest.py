@@ -15,7 +15,7 @@ import pytest
 
 from app.core.clock import FrozenClock
 from app.db.engine import Database
-from app.db.migrate import upgrade
+from app.db.upgrade import upgrade
 from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import Runtime, build

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Engine
 
 import app.main  # noqa: F401  (loads every bulk statement)
-from app.db.migrate import upgrade
+from app.db.upgrade import upgrade
 from app.db.upsert import AddTo, Append, Find
 from app.models import METADATA
 from tests.architecture.distribution import (

@@ -2,11 +2,14 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from importlinter.cli import lint_imports
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,7 +18,9 @@ from sqlalchemy.engine import Connection
 import app.main  # noqa: F401  (loads every table and error)
 from app.core.errors import AppError
 from app.db.engine import migrate
+from app.db.migrate import NEWEST
 from app.db.types import Moment
+from app.db.upgrade import config
 from app.models import METADATA
 from tests.architecture.sources import (
     RIVER,
@@ -220,3 +225,12 @@ def test_no_file_is_a_drawer(path: Path) -> None:
 @every_file
 def test_every_file_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(tree_of(path)), "the first line of a file says what it decides"
+
+
+def test_the_newest_revision_is_the_one_the_code_names() -> None:
+    assert ScriptDirectory.from_config(config()).get_current_head() == NEWEST
+
+
+def test_serving_does_without_what_only_migrations_need() -> None:
+    code = "import sys, app.cli, app.main; sys.exit('alembic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
