@@ -49,7 +49,7 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.db, app.state.clock = runtime.db, runtime.clock
     app.state.feed, app.state.keys = runtime.feed, runtime.keys
     app.state.agreements, app.state.rules = runtime.house.agreements, runtime.house.rules
-    app.state.catalog, app.state.check = runtime.house.catalog, runtime.check
+    app.state.prices, app.state.check = runtime.house.prices, runtime.check
     app.state.events = runtime.events
     problems.install(app)
     for part in (

@@ -16,6 +16,7 @@ from app.limits.door import CheckDoor
 from app.limits.known import Rules
 from app.plans.known import Agreements
 from app.pricing.catalog import Catalog
+from app.pricing.known import Prices
 from app.settings import Settings
 
 
@@ -52,10 +53,11 @@ def build(
     db = Database.open(settings.database_url, pool_size=settings.pool_size)
     admin = settings.admin_key.get_secret_value() if settings.admin_key else None
     feed, keys = Feed(), KeyRing(admin, clock.now())
-    house = House(catalog or Catalog.from_genai(), Agreements(), Rules())
+    house = House(Prices(catalog or Catalog.from_genai()), Agreements(), Rules())
     feed.listen("keys", keys.reload)
     feed.listen("plans", house.agreements.reload_plans)
     feed.listen("subscriptions", house.agreements.reload)
+    feed.listen("prices", house.prices.reload)
     feed.listen("limits", house.rules.reload)
     sqlite = db.dialect == "sqlite"
     intake = Intake(
@@ -71,7 +73,7 @@ def build(
         timedelta(days=settings.window_past_days), timedelta(seconds=settings.window_future_s)
     )
     events = EventsDoor(db, feed, keys, intake, clock, window)
-    check = CheckDoor(db, feed, keys, house.agreements, house.rules, house.catalog, clock)
+    check = CheckDoor(db, feed, keys, house.agreements, house.rules, house.prices, clock)
     return Runtime(settings, db, clock, feed, keys, house, intake, events, check)
 
 

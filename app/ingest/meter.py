@@ -15,6 +15,7 @@ from app.limits.counters import count, growths
 from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements
 from app.pricing.catalog import Catalog
+from app.pricing.known import Prices
 from app.summaries.fold import fold
 from app.summaries.store import apply
 from app.usage.ledger import Entry, Logged, append
@@ -24,7 +25,7 @@ from app.usage.ledger import Entry, Logged, append
 class House:
     """What the river knows besides the calls: prices, agreements and limits, all in memory."""
 
-    catalog: Catalog
+    prices: Prices
     agreements: Agreements
     rules: Rules
 
@@ -54,7 +55,7 @@ async def meter(
     """
     agreements = await house.agreements.ensure(tx, {call.event.user_id for call in calls}, now)
     fresh, logged = await append(
-        tx, [rated(call, house.catalog, now) for call in calls], again=again
+        tx, [rated(call, house.prices.catalog, now) for call in calls], again=again
     )
 
     await apply(tx, fold(fresh, agreements), shard)

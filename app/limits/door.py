@@ -22,7 +22,7 @@ from app.limits.counters import percent_of, stands
 from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import calendar_months
-from app.pricing.catalog import Catalog
+from app.pricing.known import Prices
 from app.pricing.usage import usage_of
 from app.web.lean import LeanAnswer, LeanRequest, media_type
 from app.web.strict import check_name, inflate, is_plain, read_json, stated_cost
@@ -78,12 +78,12 @@ class CheckDoor:
         keys: KeyRing,
         agreements: Agreements,
         rules: Rules,
-        catalog: Catalog,
+        prices: Prices,
         clock: Clock,
     ) -> None:
         self._db, self._feed, self._keys = db, feed, keys
         self._agreements, self._rules = agreements, rules
-        self._catalog, self._clock = catalog, clock
+        self._prices, self._clock = prices, clock
         self._waiting: list[Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -149,7 +149,9 @@ class CheckDoor:
             cost = stated_cost(said.cost_usd, "/cost_usd")
         if cost is None and usage is not None:
             try:
-                cost = self._catalog.quote(said.provider, said.model, now, usage, said.context)[0]
+                cost = self._prices.catalog.quote(
+                    said.provider, said.model, now, usage, said.context
+                )[0]
             except OverflowError as error:
                 raise InvalidInput.at("/usage", str(error)) from None
         return Ask(

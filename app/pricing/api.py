@@ -14,6 +14,7 @@ from app.core.errors import Forbidden, InvalidInput, NotFound
 from app.core.money import to_usd
 from app.pricing.catalog import Catalog
 from app.pricing.entries import ALWAYS, MIDNIGHT
+from app.pricing.known import Prices
 from app.pricing.quote import explain
 from app.pricing.usage import usage_of
 
@@ -22,8 +23,8 @@ router = APIRouter(route_class=JsonRoute)
 
 def prices(request: Request) -> Catalog:
     """The price catalogue of this application."""
-    found: Catalog = request.app.state.catalog
-    return found
+    found: Prices = request.app.state.prices
+    return found.catalog
 
 
 _checker, _reader = needs("check"), needs("read")
@@ -37,7 +38,7 @@ async def checks_or_reads(request: Request) -> Key:
         return await _reader(request)
 
 
-Prices = Annotated[Catalog, Depends(prices)]
+Catalogue = Annotated[Catalog, Depends(prices)]
 Estimator = Annotated[Key, Depends(checks_or_reads)]
 Short = Annotated[str, StringConstraints(max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=512)]
@@ -120,7 +121,7 @@ class EstimateOut(BaseModel):
 
 
 @router.post("/v1/prices/estimate", tags=["prices"])
-async def estimate(body: EstimateIn, key: Estimator, catalog: Prices, clock: Now) -> EstimateOut:
+async def estimate(body: EstimateIn, key: Estimator, catalog: Catalogue, clock: Now) -> EstimateOut:
     """Price a call, line by line; nothing is stored."""
     if body.user_id is not None:
         require_user(key, body.user_id)
@@ -215,7 +216,7 @@ class ResolutionOut(BaseModel):
 @router.get("/v1/prices/resolve", tags=["prices"])
 async def resolve(
     _: Reader,
-    catalog: Prices,
+    catalog: Catalogue,
     clock: Now,
     provider: Annotated[Provider | None, Query()] = None,
     model: Annotated[Name | None, Query()] = None,
@@ -266,7 +267,7 @@ class ModelOut(BaseModel):
 @router.get("/v1/models", tags=["prices"])
 async def list_models(
     _: Reader,
-    catalog: Prices,
+    catalog: Catalogue,
     provider: Annotated[Provider | None, Query()] = None,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     limit: PageSize = 100,
