@@ -1,29 +1,21 @@
-"""The price catalogue: compiled once at start, asked for every call, never over the network."""
+"""The price catalogue: asked for every call, never over the network."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from app.core.counters import Usage
 from app.core.money import to_usd
-from app.pricing.entries import (
-    PRICED_CONDITIONS,
-    SEARCH_CONTEXT,
-    Condition,
-    Entry,
-    Period,
-    Schedule,
-)
-from app.pricing.genai import SOURCE, Shop, read_shops
-from app.pricing.index import Index
+from app.pricing.book import Book
+from app.pricing.compose import compose
+from app.pricing.conditions import Conditions, conditions_of
+from app.pricing.entries import Period
 from app.pricing.memo import Memo
-from app.pricing.names import (
-    GATEWAYS,
-    LONGEST_NAME,
-    Candidate,
-    candidates,
-    provider_id,
-)
+from app.pricing.names import LONGEST_NAME, provider_id
+from app.pricing.plan import NO_PLAN, Plan, plan_for
+from app.pricing.rows import Alias, Override, PriceList
+from app.pricing.shelves import Shelves
 
 DEFAULT_MODELS: Mapping[str, str] = {
     "anthropic": "claude-3.5-sonnet",
@@ -38,9 +30,10 @@ _LONGEST_CONDITION = 64
 
 
 class Quote(NamedTuple):
-    """A cost in nano-dollars or None, how far it can be trusted, and the entry and tier it is by.
+    """A cost in nano-dollars or None, how far it can be trusted, and the rows and tier it is by.
 
     Status: `priced`, `estimated` (a name, condition or count had to be guessed) or `unpriced`.
+    `price_ref` is the id of the base row, `+id` of each that changed it, ` input>N` of the tier.
     """
 
     cost_nanos: int | None
@@ -51,26 +44,19 @@ class Quote(NamedTuple):
 UNPRICED = Quote(None, "unpriced", "")
 
 
-class Plan(NamedTuple):
-    """The answer for one spelling under some conditions: an entry's prices, or none."""
-
-    entry: Entry | None
-    schedule: Schedule | None
-    only: Period | None
-    rule: str
-    sure: bool
-
-
-NO_PLAN = Plan(None, None, None, "not in the catalogue", False)
-
-
 class RateShown(NamedTuple):
-    """A rate for people: decimal US dollars per block, from each threshold of total input on."""
+    """A rate for people: decimal US dollars per block, from each threshold on.
+
+    Thresholds are of the total input for tokens, of the unit's own quantity for others and where a
+    rate is graduated. `row` is the id of the row that states it.
+    """
 
     unit: str
     counter: str
     per: int
     usd: tuple[tuple[int, str], ...]
+    graduated: bool = False
+    row: str = ""
 
 
 class Resolution(NamedTuple):
@@ -85,34 +71,69 @@ class Resolution(NamedTuple):
     thresholds: tuple[int, ...]
     rates: tuple[RateShown, ...]
     price_ref: str
+    layer: str = ""
 
 
 class Catalog:
-    """Prices by provider, model, instant and conditions; immutable, but for a bounded memo."""
+    """Prices by provider, model, instant and conditions; immutable, but for a bounded memo.
+
+    Prices are compiled when they are first asked for.
+    """
 
     def __init__(
-        self, version: str, shops: Iterable[Shop], default_models: Mapping[str, str]
+        self,
+        price_list: PriceList,
+        overrides: Sequence[Override] = (),
+        aliases: Sequence[Alias] = (),
+        defaults: Mapping[str, str] = DEFAULT_MODELS,
     ) -> None:
-        self.version = version
-        shops = list(shops)
-        self._indexes = {shop.id: Index(shop) for shop in shops}
-        self._lends = {shop.id: shop.lends for shop in shops}
-        self._defaults = {provider_id(name): model for name, model in default_models.items()}
-        self._defaults_are_guesses = default_models is DEFAULT_MODELS
+        self._open(Shelves(price_list), overrides, aliases, defaults)
+
+    def _open(
+        self,
+        shelves: Shelves,
+        overrides: Sequence[Override],
+        aliases: Sequence[Alias],
+        defaults: Mapping[str, str],
+    ) -> None:
+        self.version = shelves.price_list.version
+        self.overrides, self.aliases = tuple(overrides), tuple(aliases)
+        self._shelves = shelves
+        self._book = Book(overrides, aliases, shelves.lends)
+        self._defaults = {provider_id(name): model for name, model in defaults.items()}
+        self._users, self._teams = self._book.users, self._book.teams
+        self._owned = bool(self._users or self._teams)
         self._memo: Memo[tuple[object, ...], Plan] = Memo(MEMO_SIZE)
-        conditions = {*PRICED_CONDITIONS, SEARCH_CONTEXT}
-        for index in self._indexes.values():
-            for entry in index.entries:
-                entry.schedule(None)
-                for variant in entry.variants:
-                    conditions |= {key for key, _ in variant.when}
-        self._conditions = tuple(sorted(conditions))
-        self._condition_names = frozenset(conditions)
+        self._condition_names = frozenset(shelves.conditions | self._book.conditions)
 
     @classmethod
-    def from_genai(cls, default_models: Mapping[str, str] = DEFAULT_MODELS) -> "Catalog":
-        """Compile the pinned package's data; defaults that a caller states are not guesses."""
-        return cls(SOURCE, read_shops(), default_models)
+    def from_packages(
+        cls, overrides: Sequence[Override] = (), aliases: Sequence[Alias] = ()
+    ) -> "Catalog":
+        """The prices that come with this release."""
+        return cls(_packaged(), overrides, aliases)
+
+    @property
+    def price_list(self) -> PriceList:
+        """What this catalogue was made of."""
+        return self._shelves.price_list
+
+    def with_changes(self, overrides: Sequence[Override], aliases: Sequence[Alias]) -> "Catalog":
+        """The same prices under another operator's word; what was compiled is shared."""
+        other = Catalog.__new__(Catalog)
+        other._open(self._shelves, overrides, aliases, self._defaults)
+        return other
+
+    def compile_all(self) -> None:
+        """Compile every price once and keep none of them.
+
+        Raises:
+            ValueError: a row of the price list or an override means nothing.
+        """
+        for entry in (*self._shelves.entries(), *self._shelves.adding()):
+            entry.check()
+        for stated in self._book.all():
+            stated.check()
 
     def quote(
         self,
@@ -121,6 +142,8 @@ class Catalog:
         at: datetime,
         usage: Usage,
         context: Mapping[str, str] | None = None,
+        user_id: str | None = None,
+        team_id: str | None = None,
     ) -> Quote:
         """Price a checked usage at an aware instant.
 
@@ -128,24 +151,27 @@ class Catalog:
             OverflowError: the cost passes $9.2 billion.
         """
         key: tuple[object, ...] = (provider, model)
-        if context and not self._condition_names.isdisjoint(context):
-            context = dict(self._relevant(context))
-            key = (provider, model, *context.items())
+        if context:
+            key = (provider, model, *self._relevant(context))
+        if self._owned and (user_id in self._users or team_id in self._teams):
+            user = user_id if user_id in self._users else None
+            key = (*key, user, team_id if team_id in self._teams else None)
         plan = self._memo.get(key)
         if plan is None:
-            plan = self._remembered(key, provider, model, context)
-        period = plan.only
-        if period is None:
-            if plan.schedule is None:
-                return UNPRICED
-            period = plan.schedule.at(at)
-        if period.price is None:
+            plan = self.plan(provider, model, context, user_id, team_id)
+            if len(provider or "") <= LONGEST_NAME and len(model or "") <= LONGEST_NAME:
+                self._memo.put(key, plan)
+        price = plan.always or plan.nearest(at)
+        if price is not None:
+            nanos, ref, sure = price.cost(usage)
+            if sure:
+                return tuple.__new__(Quote, (nanos, "priced", ref))  # 0.1 us less than Quote(...)
+        chosen = plan.chosen(at, usage)
+        if chosen is None:
             return UNPRICED
-        nanos, ref, sure = period.price.cost(usage)
-        if nanos is None:
-            return UNPRICED
-        status = "priced" if sure and plan.sure and period.sure else "estimated"
-        return tuple.__new__(Quote, (nanos, status, ref))  # 0.1 us less than Quote(...)
+        _, period, good = chosen
+        nanos, ref, sure = period.price.cost(usage)  # type: ignore[union-attr]
+        return Quote(nanos, "priced" if sure and good else "estimated", ref)
 
     def resolve(
         self,
@@ -153,114 +179,79 @@ class Catalog:
         model: str | None,
         at: datetime,
         context: Mapping[str, str] | None = None,
+        user_id: str | None = None,
+        team_id: str | None = None,
     ) -> Resolution | None:
         """Tell which entry a spelling means, why, and what it charges; None where none is known."""
-        plan = self.plan(provider, model, context)
-        if plan.entry is None or plan.schedule is None:
+        chosen = self.plan(provider, model, context, user_id, team_id).chosen(at, None)
+        if chosen is None:
             return None
-        period = plan.schedule.at(at)
-        if period.price is None:
-            return None
+        link, period, sure = chosen
         price = period.price
+        if price is None:
+            return None
+        origins = compose(period.rows).origins
         rates = tuple(
             RateShown(
-                leaf.unit,
-                leaf.counter,
-                rate.per,
-                tuple((max(step.above, 0), to_usd(step.nanos)) for step in rate.steps),
+                each.leaf.unit,
+                each.leaf.counter,
+                each.rate.per,
+                tuple((max(step.above, 0), to_usd(step.nanos)) for step in each.rate.steps),
+                each.rate.graduated,
+                origins[each.name],
             )
-            for leaf, rate in price.rates()
+            for each in price.rates()
         )
         return Resolution(
-            plan.entry.provider,
-            plan.entry.model,
-            plan.entry.name,
-            plan.rule,
-            plan.sure and period.sure,
+            link.provider,
+            link.model,
+            link.name,
+            link.rule,
+            sure,
             period,
             tuple(tier.above for tier in price.tiers[1:]),
             rates,
             price.tiers[0].ref,
+            link.layer,
         )
 
     def models(self) -> Iterator[tuple[str, str, str]]:
-        """Every (provider, model id, name), in the order of the source."""
-        for provider, index in self._indexes.items():
-            for entry in index.entries:
-                yield provider, entry.model, entry.name
+        """Every (provider, model id, name) once, in the order of the source, best layer first."""
+        seen = set()
+        for entry in self._shelves.entries():
+            listing = entry.listing
+            key = (listing.provider, listing.model)
+            if key not in seen and listing.model != "*":
+                seen.add(key)
+                yield listing.provider, listing.model, listing.name
 
     def plan(
-        self, provider: str | None, model: str | None, context: Mapping[str, str] | None = None
-    ) -> Plan:
-        """Look a spelling up, without the memo.
-
-        The first spelling that matches decides the entry. A later one can only show that the
-        match was not a guess: a pattern finds a model inside an ARN, its last part is the name.
-        """
-        context = dict(self._relevant(context or {}))
-        if not (model and model.strip()):
-            return self._default_plan(provider, context)
-        best = NO_PLAN
-        for candidate in self._spellings(provider, model):
-            plan = self._look_up(candidate, context)
-            if plan is not None and (best.entry is None or plan.entry is best.entry):
-                best = plan
-            if best.sure:
-                break
-        return best
-
-    def _remembered(
         self,
-        key: tuple[object, ...],
         provider: str | None,
         model: str | None,
-        context: Mapping[str, str] | None,
+        context: Mapping[str, str] | None = None,
+        user_id: str | None = None,
+        team_id: str | None = None,
     ) -> Plan:
-        """Look a spelling up and keep the answer, unless its name is too long to be one."""
+        """Look a spelling up, without the memo."""
         if len(provider or "") > LONGEST_NAME or len(model or "") > LONGEST_NAME:
             return NO_PLAN
-        plan = self.plan(provider, model, context)
-        self._memo.put(key, plan)
-        return plan
+        said: Conditions = conditions_of(dict(self._relevant(context or {})))
+        return plan_for(
+            self._shelves, self._book, self._defaults, provider, model, said, user_id, team_id
+        )
 
-    def _relevant(self, context: Mapping[str, str]) -> Iterator[Condition]:
+    def _relevant(self, context: Mapping[str, str]) -> list[tuple[str, str]]:
         """The conditions that can move a price; a caller's own are not looked at."""
-        for name in self._conditions:
-            if name in context:
-                yield name, context[name][:_LONGEST_CONDITION]
+        known = self._condition_names
+        return [
+            (name, value[:_LONGEST_CONDITION]) for name, value in context.items() if name in known
+        ]
 
-    def _default_plan(self, provider: str | None, context: Mapping[str, str]) -> Plan:
-        model = self._defaults.get(provider_id(provider))
-        if not model:
-            return NO_PLAN
-        for named in (provider, None):
-            plan = self.plan(named, model, context)
-            if plan.entry is not None:
-                sure = plan.sure and not self._defaults_are_guesses
-                return plan._replace(rule="default model of the provider", sure=sure)
-        return NO_PLAN
 
-    def _spellings(self, provider: str | None, model: str) -> Iterator[Candidate]:
-        yield from candidates(provider, model, self._indexes.__contains__, self._lends)
-        if provider_id(provider) not in GATEWAYS:
-            return
-        name = model.strip().lower()
-        if len(name) > LONGEST_NAME:
-            return
-        for host, index in self._indexes.items():
-            if index.recognises(name):
-                for candidate in candidates(host, name, self._indexes.__contains__, self._lends):
-                    yield candidate._replace(rule="provider told by the model", sure=False)
-                return
+@lru_cache(maxsize=1)
+def _packaged() -> PriceList:
+    """Read once a process: only what serves no calls asks for it."""
+    from app.pricing.packages import read_packages  # noqa: PLC0415  (41 MB: not for serving)
 
-    def _look_up(self, candidate: Candidate, context: Mapping[str, str]) -> Plan | None:
-        """Find a candidate with its provider, then with those whose models that provider serves."""
-        for host in (candidate.provider, *self._lends.get(candidate.provider, ())):
-            index = self._indexes.get(host)
-            found = index.find(candidate.model) if index else None
-            if found is not None:
-                entry, exact = found
-                schedule = entry.schedule(context, foreign=host != candidate.provider)
-                rule = candidate.rule if exact else f"{candidate.rule}, beyond the known spelling"
-                return Plan(entry, schedule, schedule.only, rule, candidate.sure and exact)
-        return None
+    return read_packages()

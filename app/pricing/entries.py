@@ -1,65 +1,32 @@
 """Which price of an entry holds at an instant, for a call made under some conditions."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, time
-from functools import lru_cache
 from typing import NamedTuple
 
-from app.core.counters import COUNTERS
-from app.pricing.leaves import Rate, Rates, flat
-from app.pricing.rates import Price, compile_price
+from app.pricing.compose import check_row, is_uplift, price_of
+from app.pricing.conditions import (
+    NEUTRAL,
+    PRICED_CONDITIONS,
+    SEARCH_CONTEXT,
+    Conditions,
+    applies,
+    asks_for_search_context,
+)
+from app.pricing.rates import Price
+from app.pricing.rows import Listing, PriceRow
 
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 MIDNIGHT = time(0)
-Condition = tuple[str, str]
-
-NEUTRAL = frozenset({"", "standard", "default", "auto", "on_demand", "none", "normal"}) | {
-    "online",
-    "realtime",
-    "global",
-    "not_available",
-}
-"""Values that ask for nothing special: `auto` is a request setting, not a billed tier."""
-PRICED_CONDITIONS = ("service_tier", "processing", "speed", "inference_geo", "region")
-"""Conditions that move prices at some provider; unanswered by an entry, they make a guess of it."""
-SEARCH_CONTEXT = "search_context_size"
-LISTED_SEARCH_CONTEXT = "high"
-"""The list has one fee per request where there are three by search context: the highest."""
-
-
-class Dated(NamedTuple):
-    """Rates from a date on, or within a daily window of UTC time, or always."""
-
-    rates: Rates
-    start: datetime | None = None
-    window: tuple[time, time] | None = None
-
-    def holds(self, at: datetime) -> bool:
-        """Whether they apply at an instant in UTC; a window may pass midnight."""
-        if self.start is not None:
-            return at >= self.start
-        if self.window is None:
-            return True
-        begin, end = self.window
-        clock = at.time()
-        if end < begin:
-            return clock >= begin or clock < end
-        return begin <= clock < end
-
-
-class Variant(NamedTuple):
-    """Rates that replace the standard ones, counter by counter, under some conditions."""
-
-    when: frozenset[Condition]
-    dated: Dated
 
 
 class Period(NamedTuple):
     """A price and when it holds: `start <= t < end`, and each day within `begin <= t < until`.
 
-    `until` is midnight for a day's last stretch; `sure` is false where a condition of the call
-    moves prices and the entry does not say how.
+    `until` is midnight for a day's last stretch, `weekdays` is empty for every day. `sure` is false
+    where there is no price, or a condition of the call moves prices and the entry does not say how.
+    `rows` are those that the price is made of.
     """
 
     start: datetime
@@ -68,134 +35,172 @@ class Period(NamedTuple):
     until: time
     price: Price | None
     sure: bool
+    rows: tuple[PriceRow, ...] = ()
+    weekdays: tuple[int, ...] = ()
+
+
+Day = tuple[tuple[time, ...], tuple[Period, ...]]
+"""The instants of a day at which its periods begin, and these periods."""
 
 
 class Schedule:
     """An entry's prices over time for one set of conditions."""
 
-    __slots__ = ("_days", "_starts", "only")
+    __slots__ = ("_spans", "_starts", "only")
 
-    def __init__(self, days: list[tuple[datetime, list[Period]]]) -> None:
-        self._starts = tuple(start for start, _ in days)
-        self._days = tuple(
-            (tuple(period.begin for period in periods), tuple(periods)) for _, periods in days
-        )
-        single = len(days) == 1 and len(days[0][1]) == 1
-        self.only = days[0][1][0] if single else None
+    def __init__(self, spans: Sequence[tuple[datetime, tuple[Day, ...]]]) -> None:
+        self._starts = tuple(start for start, _ in spans)
+        self._spans = tuple(days for _, days in spans)
+        periods = list(self.periods())
+        self.only = periods[0] if len(periods) == 1 else None
 
     def at(self, moment: datetime) -> Period:
         """The period an aware instant falls in."""
-        begins, periods = self._days[bisect_right(self._starts, moment) - 1]
-        if len(periods) == 1:
-            return periods[0]
-        return periods[bisect_right(begins, moment.astimezone(UTC).time()) - 1]
+        days = self._spans[bisect_right(self._starts, moment) - 1]
+        if len(days) == 1:
+            begins, periods = days[0]
+            if len(periods) == 1:
+                return periods[0]
+            moment = moment.astimezone(UTC)
+        else:
+            moment = moment.astimezone(UTC)
+            begins, periods = days[moment.weekday()]
+        return periods[bisect_right(begins, moment.time()) - 1]
+
+    def periods(self) -> list[Period]:
+        """All of them; one that recurs on several days of the week is named once."""
+        found: dict[Period, None] = {}
+        for days in self._spans:
+            for _, periods in days:
+                found.update(dict.fromkeys(periods))
+        return list(found)
 
 
 class Entry:
-    """What a catalogue says about one model of one provider."""
+    """One listing, whose prices are compiled when they are asked for."""
 
-    __slots__ = ("_schedules", "least", "model", "name", "provider", "ref", "standard", "variants")
+    __slots__ = ("_schedules", "listing")
 
-    def __init__(
-        self,
-        provider: str,
-        model: str,
-        name: str,
-        ref: str,
-        standard: tuple[Dated, ...],
-        variants: tuple[Variant, ...] = (),
-        least: Mapping[str, int] | None = None,
-    ) -> None:
-        self.provider, self.model, self.name, self.ref = provider, model, name, ref
-        self.standard, self.variants, self.least = standard, variants, least
-        self._schedules: dict[tuple[frozenset[Condition], bool], Schedule] = {}
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+        self._schedules: dict[object, Schedule] = {}
 
-    def schedule(self, context: Mapping[str, str] | None, foreign: bool = False) -> Schedule:
-        """The prices over time under these conditions, compiled at most once.
+    def schedule(
+        self, said: Conditions, added: tuple[PriceRow, ...] = (), foreign: bool = False
+    ) -> Schedule:
+        """The prices over time under these conditions, with rows that others add.
 
-        A foreign entry was borrowed from another provider, whose variants do not carry over. The
-        number of schedules kept is bounded by the entry's own variants.
+        A foreign listing was borrowed from another provider, whose conditions do not carry over.
+        The number of schedules kept is bounded by the rows' own conditions.
         """
-        conditions = frozenset(_conditions(context or {}))
-        own: set[Condition] = set()
-        if not foreign:
-            own = {pair for variant in self.variants for pair in variant.when} & conditions
+        own = tuple(row for row in self.listing.rows if not (foreign and row.when))
+        pairs = {pair for row in (*own, *added) for pair in row.when}
+        keys = {key for key, _ in pairs}.union(PRICED_CONDITIONS)
         unanswered = any(
-            key in PRICED_CONDITIONS and value not in NEUTRAL for key, value in conditions - own
+            key in keys and value not in NEUTRAL and (key, value) not in pairs
+            for key, value in said
         )
-        if any("requests" in dated.rates for dated in self.standard):
-            unanswered |= (SEARCH_CONTEXT, LISTED_SEARCH_CONTEXT) not in conditions
-        key = (frozenset(own), unanswered)
-        if key not in self._schedules:
-            self._schedules[key] = self._compile(frozenset(own), not unanswered)
-        return self._schedules[key]
+        key = (said & pairs, unanswered, foreign, tuple([row.id for row in added]))
+        found = self._schedules.get(key)
+        if found is None:
+            found = self._schedules[key] = compiled(own, added, said, not unanswered)
+        return found
 
-    def _compile(self, own: frozenset[Condition], sure: bool) -> Schedule:
-        variants = [variant for variant in self.variants if variant.when <= own]
-        every = (*self.standard, *(variant.dated for variant in variants))
-        starts = sorted({ALWAYS} | {dated.start for dated in every if dated.start is not None})
-        clocks = {MIDNIGHT} | {clock for dated in every for clock in dated.window or ()}
-        begins = sorted(clocks)
+    def check(self) -> None:
+        """Compile every price that these rows can make, and keep none.
+
+        Raises:
+            ValueError: rates or times that mean nothing.
+        """
+        for row in self.listing.rows:
+            check_row(row)
+        calls: set[Conditions] = {frozenset(row.when) for row in self.listing.rows}
+        calls.add(frozenset())
+        for said in calls:
+            compiled(self.listing.rows, (), said, True)
+
+
+def stated(row: PriceRow) -> Schedule:
+    """An operator's price over time: its rates hold for every call that it is meant for."""
+    return compiled((row._replace(when=()),), (), frozenset(), True, whole=True)
+
+
+def compiled(
+    own: tuple[PriceRow, ...],
+    added: tuple[PriceRow, ...],
+    said: Conditions,
+    sure: bool,
+    whole: bool = False,
+) -> Schedule:
+    """Cut time where any of the rows begins or ends, and compose the price of each stretch."""
+    pairs = {pair for row in (*own, *added) for pair in row.when}
+    wanted = {pair for pair in said & pairs if pair[1] not in NEUTRAL}
+    if asks_for_search_context((*own, *added)):
+        sure = sure and any(key == SEARCH_CONTEXT for key, _ in said & pairs)
+    priced = {pair for row in own if row.rates for pair in row.when}
+    mine = [row for row in own if applies(row, said)]
+    theirs = [
+        row
+        for row in added
+        if applies(row, said) and not (row.when and is_uplift(row) and priced.issuperset(row.when))
+    ]
+    starts, begins, weekdays = _cuts((*mine, *theirs))
+    made: dict[tuple[str, ...], tuple[Price | None, tuple[PriceRow, ...]]] = {}
+    prices: dict[tuple[PriceRow, ...], Price | None] = {}
+    spans = []
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
         days = []
-        for start, end in zip(starts, [*starts[1:], None], strict=True):
-            periods: list[Period] = []
+        for weekday in weekdays:
+            day: list[Period] = []
             for begin, until in zip(begins, [*begins[1:], MIDNIGHT], strict=True):
-                probe = datetime.combine(start.date(), begin, tzinfo=UTC)
-                price, answered = self._price_at(probe, variants, own)
-                if periods and periods[-1].price is price:
-                    periods[-1] = periods[-1]._replace(until=until)
+                hold = [row for row in mine if _holds(row, start, weekday, begin)]
+                join = [row for row in theirs if _holds(row, start, weekday, begin)]
+                ids = tuple([row.id for row in (*hold, *join)])
+                if ids not in made:
+                    made[ids] = price_of(hold, join, whole)
+                found, used = made[ids]
+                price = prices.setdefault(used, found)
+                told = {pair for row in (*hold, *join) for pair in row.when}
+                good = price is not None and sure and wanted <= told
+                if day and day[-1].price is price and day[-1].sure is good:
+                    day[-1] = day[-1]._replace(until=until)
                     continue
-                periods.append(Period(start, end, begin, until, price, sure and answered))
-            days.append((start, periods))
-        return Schedule(days)
-
-    def _price_at(
-        self, at: datetime, variants: list[Variant], own: frozenset[Condition]
-    ) -> tuple[Price | None, bool]:
-        """The last standard rates that hold, each one replaced by the first variant that has it."""
-        holding = [dated for dated in self.standard if dated.holds(at)]
-        standard = holding[-1] if holding else self.standard[0]
-        rates, answered, where = dict(standard.rates), set[Condition](), self.ref
-        if standard.start is not None:
-            where += f" from={standard.start:%Y-%m-%d}"
-        if standard.window is not None:
-            where += f" window={standard.window[0]:%H:%M}-{standard.window[1]:%H:%M}"
-        replaced: set[str] = set()
-        for variant in variants:
-            if not variant.dated.holds(at):
-                continue
-            answered |= variant.when
-            for counter, rate in variant.dated.rates.items():
-                if counter not in replaced:
-                    replaced.add(counter)
-                    rates[counter] = rate
-        wanted = {(key, value) for key, value in own if value not in NEUTRAL}
-        for key, value in sorted(answered & wanted):
-            where += f" {key}={value}"
-        price = _compiled(where, tuple(rates.items()), tuple((self.least or {}).items()))
-        return price, wanted <= answered
+                day.append(Period(start, end, begin, until, price, good, used))
+            days.append(day)
+        spans.append((start, _week(days)))
+    return Schedule(spans)
 
 
-def free_of_charge() -> Rates:
-    """Rates of zero for everything: known to be free, which is not the same as unknown."""
-    return {name: flat(0, 1) for name in COUNTERS if name != "requests"}
+def _cuts(rows: Sequence[PriceRow]) -> tuple[list[datetime], list[time], range]:
+    """The instants, the times of day and the weekdays between which nothing changes."""
+    starts = {ALWAYS} | {cut for row in rows for cut in (row.start, row.end) if cut is not None}
+    begins = {MIDNIGHT} | {cut for row in rows for window in row.windows for cut in window}
+    weekdays = range(7 if any(row.weekdays for row in rows) else 1)
+    return sorted(starts), sorted(begins), weekdays
 
 
-def conditions_of(context: Mapping[str, str]) -> Mapping[str, str]:
-    """Conditions as price lists spell them: lower case, and `batch` is a kind of processing."""
-    plain = {key: value.strip().lower() for key, value in context.items()}
-    if plain.get("service_tier") == "batch":
-        plain = {**plain, "processing": "batch", "service_tier": "standard"}
-    return plain
+def _week(days: list[list[Period]]) -> tuple[Day, ...]:
+    """One day for all where they are alike; else seven, each period naming its days."""
+    if all(day == days[0] for day in days):
+        days = days[:1]
+    else:
+        alike = [
+            tuple(other for other, periods in enumerate(days) if periods == day) for day in days
+        ]
+        days = [
+            [period._replace(weekdays=which) for period in day]
+            for day, which in zip(days, alike, strict=True)
+        ]
+    return tuple((tuple(period.begin for period in day), tuple(day)) for day in days)
 
 
-def _conditions(context: Mapping[str, str]) -> Iterable[Condition]:
-    return conditions_of(context).items()
-
-
-@lru_cache(maxsize=64)
-def _compiled(
-    where: str, rates: tuple[tuple[str, Rate], ...], least: tuple[tuple[str, int], ...]
-) -> Price | None:
-    """One object for the same price; neighbouring stretches of a day are joined by identity."""
-    return compile_price(dict(rates), where, dict(least)) if rates else None
+def _holds(row: PriceRow, at: datetime, weekday: int, clock: time) -> bool:
+    """Whether a row applies at an instant in UTC; the day is the one that the instant is on."""
+    if (row.start and at < row.start) or (row.end and at >= row.end):
+        return False
+    if row.weekdays and weekday not in row.weekdays:
+        return False
+    return not row.windows or any(
+        begin <= clock < end if begin < end else clock >= begin or clock < end
+        for begin, end in row.windows
+    )

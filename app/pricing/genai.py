@@ -4,15 +4,16 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from functools import lru_cache
 from importlib.metadata import version
-from typing import NamedTuple
 
 from genai_prices import types as genai
 from genai_prices.data import providers as _PROVIDERS
 
 from app.core.money import divide_half_even
-from app.pricing.entries import Dated, Entry, Variant, free_of_charge
-from app.pricing.leaves import Rate, Rates, Step
+from app.pricing.conditions import SEARCH_CONTEXT
+from app.pricing.leaves import Rate, Step, free_of_charge
+from app.pricing.rows import Condition, Listing, PriceRow, Provider
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 
@@ -41,78 +42,59 @@ _UNITS = {
     "output_audio_hours": ("audio_seconds", _HOUR),
 }
 """The package's rates for what we count; the others (pixels, video tokens) have no counter."""
-_TEN_SECONDS = {"audio_seconds": 10_000_000}
+_TEN_SECONDS = (("audio_seconds", 10_000_000),)
 LEAST = {
     ("groq", "whisper-large-v3"): _TEN_SECONDS,
     ("groq", "whisper-large-v3-turbo"): _TEN_SECONDS,
 }
 """The smallest billed amount, which the package keeps in code instead of in its data."""
+_FREE = tuple(free_of_charge().items())
 _FREE_WORDS = ("(free)", "free of charge", "included in the subscription")
 
 
-class Pattern(NamedTuple):
-    """One way a model may be spelled that is not one fixed name: all parts have to be found."""
-
-    parts: tuple[re.Pattern[str], ...]
-    tuned: bool
-
-    def span(self, name: str) -> tuple[int, int] | None:
-        """What of a name the pattern accounts for."""
-        found = [part.search(name) for part in self.parts]
-        spans = [hit.span() for hit in found if hit and hit.end() > hit.start()]
-        if not all(found) or not spans:
-            return None
-        return min(start for start, _ in spans), max(end for _, end in spans)
-
-
-class Listed(NamedTuple):
-    """An entry and the names it goes by."""
-
-    entry: Entry
-    names: frozenset[str]
-    patterns: tuple[Pattern, ...]
-
-
-class Shop(NamedTuple):
-    """A provider, what it lists, whose models it lends, and how its models are recognised."""
-
-    id: str
-    listed: tuple[Listed, ...]
-    lends: tuple[str, ...]
-    names: frozenset[str]
-    patterns: tuple[Pattern, ...]
-
-
-def read_shops() -> Iterator[Shop]:
-    """Every provider of the package, in its order."""
+def read_genai() -> tuple[tuple[Provider, ...], tuple[Listing, ...]]:
+    """Every provider of the package and every model it prices, in its order."""
+    shops, listings = [], []
     for provider in _PROVIDERS:
         names, patterns = _spelled(provider.model_match)
-        listed = tuple(_listed(provider.id, model) for model in provider.models)
         lends = tuple(provider.fallback_model_providers or ())
-        yield Shop(provider.id, listed, lends, names, patterns)
+        shops.append(Provider(provider.id, lends, names, patterns))
+        listings += [_listing(provider.id, model) for model in provider.models]
+    return tuple(shops), tuple(listings)
 
 
-def _listed(provider: str, model: genai.ModelInfo) -> Listed:
+def _listing(provider: str, model: genai.ModelInfo) -> Listing:
     names, patterns = _spelled(model.match)
     prices = model.prices
     if isinstance(prices, genai.ModelPrice):
         prices = [genai.ConditionalPrice(prices=prices)]
     free = _is_free(provider, model)
-    standard = tuple(_dated(price.prices, price.constraint, free) for price in prices)
-    variants = tuple(
-        Variant(frozenset(variant.when.items()), _dated(variant.prices, variant.constraint))
-        for variant in model.price_variants or ()
-    )
-    entry = Entry(
+    least = LEAST.get((provider, model.id), ())
+    stem = "_".join(f"{provider}/{model.id}".replace("+", "_plus").split())
+    rows = [_row(stem, price.prices, price.constraint, free=free) for price in prices]
+    if any(name == "requests" for row in rows for name, _ in row.rates):
+        rows += [_highest_context(row) for row in rows]
+    for variant in model.price_variants or ():
+        row = _row(stem, variant.prices, variant.constraint, tuple(variant.when.items()))
+        rows.append(row)
+    return Listing(
+        "genai",
         provider,
         model.id,
         model.name or model.id,
-        f"{SOURCE}/{provider}/{model.id}",
-        standard or (Dated({}),),
-        variants,
-        LEAST.get((provider, model.id)),
+        names,
+        patterns,
+        tuple(
+            row._replace(id=stem if place == 0 else f"{stem}#{place + 1}", least=least)
+            for place, row in enumerate(rows)
+        ),
     )
-    return Listed(entry, names, patterns)
+
+
+def _highest_context(row: PriceRow) -> PriceRow:
+    """The package has one fee per request where there are three by search context: the highest."""
+    fee = tuple((name, rate) for name, rate in row.rates if name == "requests")
+    return row._replace(when=((SEARCH_CONTEXT, "high"),), rates=fee)
 
 
 def _is_free(provider: str, model: genai.ModelInfo) -> bool:
@@ -125,22 +107,23 @@ def _is_free(provider: str, model: genai.ModelInfo) -> bool:
     )
 
 
-def _dated(
+def _row(
+    id: str,
     prices: genai.ModelPrice,
     constraint: genai.StartDateConstraint | genai.TimeOfDateConstraint | None,
+    when: tuple[Condition, ...] = (),
     free: bool = False,
-) -> Dated:
-    rates = _rates(prices)
-    if free and not rates:
-        rates = free_of_charge()
+) -> PriceRow:
+    row = PriceRow(id, _rates(prices), when, source=SOURCE)
+    if free and not row.rates:
+        row = row._replace(rates=_FREE)
     if isinstance(constraint, genai.StartDateConstraint):
         day = constraint.start_date
-        return Dated(rates, datetime(day.year, day.month, day.day, tzinfo=UTC))
+        return row._replace(start=datetime(day.year, day.month, day.day, tzinfo=UTC))
     if isinstance(constraint, genai.TimeOfDateConstraint):
-        return Dated(
-            rates, None, (_utc_time(constraint.start_time), _utc_time(constraint.end_time))
-        )
-    return Dated(rates)
+        window = _utc_time(constraint.start_time), _utc_time(constraint.end_time)
+        return row._replace(windows=(window,))
+    return row
 
 
 def _utc_time(clock: time) -> time:
@@ -149,7 +132,7 @@ def _utc_time(clock: time) -> time:
     return datetime.combine(datetime(1970, 1, 1), clock).astimezone(UTC).time()  # noqa: DTZ001
 
 
-def _rates(prices: genai.ModelPrice) -> Rates:
+def _rates(prices: genai.ModelPrice) -> tuple[tuple[str, Rate], ...]:
     rates: dict[str, Rate] = {}
     for key, (counter, per) in _UNITS.items():
         price = prices.__dict__.get(key)
@@ -160,8 +143,14 @@ def _rates(prices: genai.ModelPrice) -> Rates:
             steps += [Step(tier.start, rate_nanos(tier.price)) for tier in price.tiers]
         else:
             steps = [Step(-1, rate_nanos(price))]
-        rates[counter] = Rate(per, tuple(steps))
-    return rates
+        rates[counter] = _rate(per, tuple(steps))
+    return tuple(rates.items())
+
+
+@lru_cache(maxsize=4_096)
+def _rate(per: int, steps: tuple[Step, ...]) -> Rate:
+    """One object for the same rate: most are listed many times."""
+    return Rate(per, steps)
 
 
 def rate_nanos(usd: Decimal) -> int:
@@ -177,19 +166,19 @@ def rate_nanos(usd: Decimal) -> int:
     return value * 10**shift if shift >= 0 else divide_half_even(value, 10**-shift)
 
 
-def _spelled(match: genai.MatchLogic | None) -> tuple[frozenset[str], tuple[Pattern, ...]]:
+def _spelled(
+    match: genai.MatchLogic | None,
+) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
     """Split a match rule into the fixed names and the looser patterns."""
-    names: set[str] = set()
-    patterns: list[Pattern] = []
+    names: dict[str, None] = {}
+    patterns: list[tuple[str, ...]] = []
     for clause in _alternatives(match):
         if isinstance(clause, genai.ClauseEquals):
-            names.add(clause.equals.lower())
+            names[clause.equals.lower()] = None
         else:
             parts = clause.and_ if isinstance(clause, genai.ClauseAnd) else [clause]
-            texts = tuple(_expression(part) for part in parts)
-            tuned = any(text.startswith("^ft:") for text in texts)
-            patterns.append(Pattern(tuple(re.compile(text) for text in texts), tuned))
-    return frozenset(names), tuple(patterns)
+            patterns.append(tuple(_expression(part) for part in parts))
+    return tuple(names), tuple(patterns)
 
 
 def _alternatives(match: genai.MatchLogic | None) -> Iterator[genai.MatchLogic]:

@@ -10,24 +10,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 LONGEST_NAME = 512
+AS_WRITTEN, DATE_DROPPED = "exact name", "date dropped"
 
 PROVIDER_ALIASES: Mapping[str, str] = {
+    "ai21labs": "ai21",
     "amazon": "aws",
     "amazon-bedrock": "aws",
+    "anthropic-bedrock": "aws",
+    "assembly-ai": "assemblyai",
     "aws-bedrock": "aws",
+    "aws-bedrock-converse": "aws",
     "bedrock": "aws",
+    "bedrock-anthropic": "aws",
     "bedrock-converse": "aws",
     "az-ai-inference": "azure",
     "az-ai-openai": "azure",
     "azure-ai": "azure",
+    "azure-ai-foundry": "azure",
     "azure-ai-inference": "azure",
     "azure-ai-openai": "azure",
     "azure-openai": "azure",
     "azure-text": "azure",
+    "bfl": "black-forest-labs",
+    "bytedance": "volcengine",
     "claude": "anthropic",
     "codestral": "mistral",
+    "cloudflare-workers-ai": "cloudflare",
     "cohere-chat": "cohere",
+    "cohereai": "cohere",
     "copilot": "github-copilot",
+    "eleven-labs": "elevenlabs",
+    "exa-ai": "exa",
+    "fal": "fal-ai",
     "fireworks-ai": "fireworks",
     "gcp-gemini": "google",
     "gcp-gen-ai": "google",
@@ -36,44 +50,71 @@ PROVIDER_ALIASES: Mapping[str, str] = {
     "google-ai": "google",
     "google-ai-studio": "google",
     "google-genai": "google",
+    "google-generative-ai": "google",
     "google-generativeai": "google",
     "google-gla": "google",
+    "google-serper": "serper",
     "google-vertex": "google",
     "google-vertex-ai": "google",
     "google-vertexai": "google",
+    "googleai": "google",
     "grok": "x-ai",
     "hf": "huggingface",
     "hugging-face": "huggingface",
+    "ibm": "watsonx",
+    "ibm-watsonx": "watsonx",
+    "ibm-watsonx-ai": "watsonx",
+    "jina": "jina-ai",
+    "kimi": "moonshotai",
+    "lambda": "lambda-ai",
+    "lambda-labs": "lambda-ai",
+    "lambdaai": "lambda-ai",
     "meta-llama-api": "meta",
+    "microsoft-foundry": "azure",
     "mistral-ai": "mistral",
     "mistralai": "mistral",
     "moonshot": "moonshotai",
     "moonshot-ai": "moonshotai",
+    "nebius-ai": "nebius",
     "novita-ai": "novita",
     "open-router": "openrouter",
     "openai-chat": "openai",
     "openai-responses": "openai",
+    "oracle": "oci",
     "ovh": "ovhcloud",
+    "parallel": "parallel-ai",
     "perplexity-ai": "perplexity",
     "pplx": "perplexity",
+    "runway": "runwayml",
+    "serper-dev": "serper",
+    "stability-ai": "stability",
+    "stabilityai": "stability",
     "text-completion-codestral": "mistral",
     "text-completion-openai": "openai",
     "together-ai": "together",
     "togetherai": "together",
+    "vercel": "vercel-ai-gateway",
     "vertex": "google",
     "vertex-ai": "google",
-    "vertex-ai-anthropic-models": "google",
     "vertex-ai-beta": "google",
+    "vertex-anthropic": "google",
     "vertexai": "google",
     "voyage": "voyageai",
     "voyage-ai": "voyageai",
+    "workers-ai": "cloudflare",
     "xai": "x-ai",
     "z-ai": "zai",
     "zhipu": "zhipuai",
 }
-GATEWAYS = frozenset({"", "litellm", "gateway", "proxy", "portkey", "helicone", "unknown"})
+GATEWAYS = frozenset(
+    {"", "litellm", "litellm-proxy", "gateway", "proxy", "portkey", "helicone", "unknown"}
+)
 """Names of whatever passed the call on; the model's prefix names the provider."""
 
+_API = re.compile(r"\.(?:chat|completions?|embedding|image|messages|responses)$")
+"""The kind of call, which some clients put behind the provider: `openai.responses`."""
+_FAMILY = re.compile(r"^(fireworks|vertex)-ai-[\w-]+-models$")
+"""Some of a provider's models, as one gateway labels them: `vertex_ai-mistral_models`."""
 _DATE = r"-(?:20\d{6}|20\d\d-\d\d-\d\d|latest|\d{3})"
 _SUFFIX = re.compile(rf"(?:(?:{_DATE})|@[\w.-]+|-v\d+(?=:|$)|:\d+k?)+$")
 _DATED = re.compile(r"(?:-latest|-20\d{6}|-20\d\d-\d\d-\d\d|@[\w.-]+)$")
@@ -99,7 +140,9 @@ class Candidate(NamedTuple):
 
 def provider_id(name: str | None) -> str:
     """The catalogue's id of a provider; unknown ones stay as they are, only tidied."""
-    plain = re.sub(r"[ ._]+", "-", (name or "").strip().lower())
+    told = (name or "").strip().lower()
+    plain = re.sub(r"[ ._]+", "-", _API.sub("", told))
+    plain = _FAMILY.sub(r"\1-ai", plain)
     plain = PROVIDER_ALIASES.get(plain, plain)
     return plain.replace("huggingface-", "huggingface_", 1)
 
@@ -125,8 +168,28 @@ def candidates(
         named, name = provider_id(prefix), rest
     if named == "huggingface":
         yield from _routed(_without_own_prefix("huggingface", name, lends), known)
-        return
     yield from _spellings(named, name, lends)
+
+
+def spelled(
+    provider: str | None, model: str | None, lends: Mapping[str, Sequence[str]]
+) -> list[tuple[str, str]]:
+    """(Provider, name) as an operator may state them: as written, and without the own prefix.
+
+    Nothing that may carry a price is dropped. No model is the empty name, and a gateway's provider
+    is also the one in front of the model.
+    """
+    name, named = (model or "").strip().lower(), provider_id(provider)
+    pairs = {(named, name): None}
+    if name:
+        pairs[named, _without_own_prefix(named, name, lends)] = None
+    if named in GATEWAYS:
+        prefix, mark, rest = _split_provider(name)
+        if mark:
+            behind = provider_id(prefix)
+            pairs[behind, rest] = None
+            pairs[behind, _without_own_prefix(behind, rest, lends)] = None
+    return list(pairs)
 
 
 def _routed(name: str, known: Callable[[str], bool]) -> Iterator[Candidate]:
@@ -140,12 +203,14 @@ def _routed(name: str, known: Callable[[str], bool]) -> Iterator[Candidate]:
 
 
 def _spellings(provider: str, name: str, lends: Mapping[str, Sequence[str]]) -> Iterator[Candidate]:
-    yield Candidate(provider, name, "as written", True)
-    bare, rule, sure = name, "as written", True
+    yield Candidate(provider, name, AS_WRITTEN, True)
+    bare, rule, sure = name, AS_WRITTEN, True
+    for shorter in _without_own_prefixes(provider, name, lends):
+        bare, rule = shorter, "provider prefix"
+        yield Candidate(provider, bare, rule, sure)
     for step, told, safe in (
-        (lambda text: _without_own_prefix(provider, text, lends), "provider prefix", True),
-        (_compact_date, "date", True),
-        (_without_date, "date", True),
+        (_compact_date, "date spelled out", True),
+        (_without_date, DATE_DROPPED, True),
         (_without_region, "region prefix", False),
         (_without_tuning, "fine-tune of", False),
     ):
@@ -163,6 +228,13 @@ def _split_provider(name: str) -> tuple[str, str, str]:
 
 def _without_own_prefix(provider: str, name: str, lends: Mapping[str, Sequence[str]]) -> str:
     """Drop paths, ARNs and the provider's own name, as often as they are stacked up."""
+    return [name, *_without_own_prefixes(provider, name, lends)][-1]
+
+
+def _without_own_prefixes(
+    provider: str, name: str, lends: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    """A name without its first such prefix, without the second, and so on."""
     own = {provider, *lends.get(provider, ())}
     while True:
         arn = _ARN.match(name)
@@ -171,8 +243,9 @@ def _without_own_prefix(provider: str, name: str, lends: Mapping[str, Sequence[s
         if mark and provider_id(prefix) in own:
             shorter = rest
         if shorter == name or not shorter:
-            return name
+            return
         name = shorter
+        yield name
 
 
 def _compact_date(name: str) -> str:

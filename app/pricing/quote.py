@@ -6,15 +6,21 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from app.core.counters import COUNTERS, MICROS_PER_SECOND, SECONDS, Usage
-from app.core.money import to_usd
-from app.pricing.catalog import Catalog, Quote
-from app.pricing.rates import Price, Share
+from app.core.money import divide_half_even, to_usd
+from app.pricing.catalog import UNPRICED, Catalog, Quote
+from app.pricing.compose import compiled_price, compose, rows_of
+from app.pricing.plan import Plan
+from app.pricing.rows import PriceRow
+
+__all__ = ["Breakdown", "Explanation", "Line", "explain", "explain_rows", "rows_of"]
+MINIMUM = "minimum_charge"
 
 
 class Line(NamedTuple):
-    """One kind of unit: how many, at what rate, for how much.
+    """One kind of unit: how many, at what rate, for how much, and the ids of the rows it is from.
 
     `amount_nanos` is whole and the lines sum to the cost; `exact_nanos` is the share before that.
+    A graduated rate has a line for each part. What a minimum adds is a line `minimum_charge`.
     """
 
     unit: str
@@ -23,6 +29,17 @@ class Line(NamedTuple):
     block: int
     amount_nanos: int
     exact_nanos: Fraction
+    row: str = ""
+
+
+class Breakdown(NamedTuple):
+    """A cost with the lines that it is made of, or None and the counters that have no rate."""
+
+    cost_nanos: int | None
+    lines: tuple[Line, ...]
+    tier: str
+    missing: tuple[str, ...]
+    sure: bool
 
 
 class Explanation(NamedTuple):
@@ -41,38 +58,82 @@ def explain(
     at: datetime,
     usage: Usage,
     context: Mapping[str, str] | None = None,
+    user_id: str | None = None,
+    team_id: str | None = None,
 ) -> Explanation:
-    """Price a usage as `Catalog.quote` does, and say how every part of it came about."""
-    quote = catalog.quote(provider, model, at, usage, context)
-    plan = catalog.plan(provider, model, context)
-    price = None if plan.schedule is None else plan.schedule.at(at).price
-    if price is None:
-        why = plan.rule if plan.entry is None else f"{plan.entry.ref} lists no rate"
-        return Explanation(quote, (), "", why)
-    if quote.cost_nanos is None:
-        missing = [COUNTERS[place] for place in price.unrated if usage[place]]
-        return Explanation(quote, (), "", f"no rate for {', '.join(missing)}")
+    """Price a usage as `Catalog.quote` does, and say how every part of it came about.
+
+    Raises:
+        OverflowError: the cost passes $9.2 billion.
+    """
+    plan = catalog.plan(provider, model, context, user_id, team_id)
+    chosen = plan.chosen(at, usage)
+    if chosen is not None:
+        link, period, good = chosen
+        found = explain_rows(period.rows, usage, override=link.layer == "override")
+        price = period.price
+        if price is not None and found.cost_nanos is not None:
+            status = "priced" if good and found.sure else "estimated"
+            _, ref, _ = price.cost(usage)
+            why = link.rule
+            if status == "estimated" and link.sure:
+                why += ", but not every condition and unit of the call is in this price"
+            quote = Quote(found.cost_nanos, status, ref)
+            return Explanation(quote, found.lines, found.tier, why)
+    return Explanation(UNPRICED, (), "", _why_not(plan, at, usage))
+
+
+def explain_rows(rows: Sequence[PriceRow], usage: Usage, *, override: bool = False) -> Breakdown:
+    """Price a usage by exactly these rows, the base first, whatever prices are in force.
+
+    The rows are those that a quote cites (`rows_of`), when they hold does not matter. `override`
+    tells that they are an operator's, who means all of a whole.
+
+    Raises:
+        ValueError: the rows have no rates.
+        OverflowError: the cost passes $9.2 billion.
+    """
+    found = compose(rows)
+    if not found.rates:
+        raise ValueError(f"{found.ref} lists no rate")
+    price = compiled_price(found, override)
+    cost, _, sure = price.cost(usage)
+    if cost is None:
+        missing = tuple(COUNTERS[place] for place in price.unrated if usage[place]) or ("requests",)
+        return Breakdown(None, (), "", missing, False)
     above = price.tier_of(usage).above
     tier = "" if above < 0 else f"more than {above} input tokens"
     shares, _ = price.shares(usage)
-    return Explanation(quote, _lines(price, shares, quote.cost_nanos), tier, plan.rule)
-
-
-def _lines(price: Price, shares: Sequence[Share], cost_nanos: int) -> tuple[Line, ...]:
-    amounts = split_by_remainder(
-        [share.numerator for share in shares], price.denominator, cost_nanos
-    )
-    return tuple(
+    numerators = [share.numerator for share in shares]
+    rounded = divide_half_even(sum(numerators), price.denominator)
+    amounts = split_by_remainder(numerators, price.denominator, rounded)
+    lines = [
         Line(
-            share.leaf.unit,
-            share.quantity / MICROS_PER_SECOND if share.leaf.counter in SECONDS else share.quantity,
+            share.unit,
+            share.quantity / MICROS_PER_SECOND if share.counter in SECONDS else share.quantity,
             to_usd(share.nanos),
             share.per,
             amount,
             Fraction(share.numerator, price.denominator),
+            found.origins[share.name],
         )
         for share, amount in zip(shares, amounts, strict=True)
-    )
+    ]
+    if cost > rounded:
+        more = cost - rounded
+        lines.append(Line(MINIMUM, 1, to_usd(more), 1, more, Fraction(more), found.rows[0].id))
+    return Breakdown(cost, tuple(lines), tier, (), sure)
+
+
+def _why_not(plan: Plan, at: datetime, usage: Usage) -> str:
+    nearest = plan.first(at)
+    if nearest is None:
+        known = (*plan.links, *plan.guesses, *plan.defaults)
+        if not known:
+            return "not in the catalogue"
+        return f"{known[0].provider}/{known[0].model} lists no rate"
+    missing = explain_rows(nearest[1].rows, usage, override=nearest[0].layer == "override").missing
+    return f"no rate for {', '.join(missing)}"
 
 
 def split_by_remainder(numerators: Sequence[int], denominator: int, total: int) -> list[int]:

@@ -12,32 +12,47 @@ from math import lcm
 from operator import itemgetter
 from typing import NamedTuple
 
-from app.core.counters import COUNTERS, INDEX, INPUT, MICROS_PER_SECOND, SECONDS, Usage
+from app.core.counters import COUNTERS, INDEX, INPUT, MICROS_PER_SECOND, REQUESTS, SECONDS, Usage
 from app.core.money import CEILING, divide_half_even
-from app.pricing.leaves import Leaf, Rate, Rates, rated_leaves, unrated
+from app.pricing.leaves import TOKENS, Rate, Rated, Rates, rated_leaves, unrated
 
-_WATCHED = (
-    "input_audio_tokens",
-    "input_image_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
+_WATCHED = tuple(
+    INDEX[name]
+    for name in (
+        "input_audio_tokens",
+        "input_image_tokens",
+        "output_audio_tokens",
+        "output_image_tokens",
+    )
 )
 """Their tokens may also be cached or reasoning ones, so that leaves have to be counted singly."""
+_CALLS_ARE_RATED = TOKENS | {"requests"}
+"""Where one of these has a rate, a call of which nothing else is told has a price."""
+_SELDOM = frozenset(_WATCHED) | {INDEX["cache_audio_read_tokens"]}
+"""Cached audio is inside input audio: where that is not used, this is not."""
 
 
 class Tier(NamedTuple):
-    """The coefficients of calls beyond one threshold, and how to cite them."""
+    """The coefficients of calls beyond one threshold, and how to cite them.
+
+    `common` leaves out those of counters that few calls use.
+    """
 
     above: int
     ref: str
     terms: tuple[tuple[int, int], ...]
-    leaf_nanos: tuple[int, ...]
+    common: tuple[tuple[int, int], ...]
 
 
 class Share(NamedTuple):
-    """What one leaf adds to a cost, before the one rounding: `numerator / denominator` nanos."""
+    """What some units of one kind add to a cost, before the one rounding: nanos times denominator.
 
-    leaf: Leaf
+    `name` is the counter whose rate of `nanos` per `per` units it is charged at.
+    """
+
+    unit: str
+    counter: str
+    name: str
     quantity: int
     nanos: int
     per: int
@@ -53,10 +68,13 @@ class Price:
     """Costs of one entry; build it with `compile_price`."""
 
     __slots__ = (
+        "_by_the_piece",
         "_careful",
+        "_filled",
         "_least",
-        "_leaves",
+        "_minimum",
         "_rare",
+        "_rated",
         "_starts",
         "_unrated",
         "denominator",
@@ -68,19 +86,30 @@ class Price:
         self,
         tiers: Sequence[Tier],
         denominator: int,
-        leaves: Sequence[tuple[Leaf, Rate, bool]],
+        rated: Sequence[Rated],
         unrated: Sequence[int],
         least: Mapping[str, int],
+        minimum: int,
+        filled: Sequence[tuple[str, tuple[str, ...]]],
     ) -> None:
         self.tiers = tuple(tiers)
         self.denominator = denominator
         self.unrated = tuple(unrated)
+        self._minimum = minimum
         self._starts = tuple(tier.above for tier in tiers)
-        self._leaves = tuple((leaf, rate, leaf.signed(), guess) for leaf, rate, guess in leaves)
-        self._least = {INDEX[name]: count for name, count in least.items()}
+        self._rated = tuple(rated)
+        self._least = dict(least)
         self._unrated = _picker(self.unrated)
-        self._rare = _picker((*self.unrated, *(INDEX[name] for name in _WATCHED)))
-        self._careful = bool(least) or any(leaf.counter == "requests" for leaf, _, _ in leaves)
+        self._filled = [
+            (id, [place for each in rated if each.name in names for place, _ in each.signed])
+            for id, names in filled
+        ]
+        seldom = {place for _, places in self._filled for place in places}
+        names = {each.name for each in rated}
+        self._by_the_piece = bool(names) and names.isdisjoint(_CALLS_ARE_RATED)
+        counted = (REQUESTS,) if self._by_the_piece else ()
+        self._rare = _picker(tuple(seldom.union(self.unrated, _WATCHED, counted)))
+        self._careful = bool(least or minimum) or any(map(_by_own_quantity, rated))
 
     def tier_of(self, usage: Usage) -> Tier:
         """The tier that the whole call falls in: its total input passes the threshold."""
@@ -99,25 +128,39 @@ class Price:
         tier = self.tier_of(usage)
         sure, total = True, 0
         rare = any(self._rare(usage))
-        if rare and any(self._unrated(usage)):
+        if rare and (any(self._unrated(usage)) or self._has_no_pieces(usage)):
             return NO_RATE
         if self._careful or (rare and self._mixed(usage)):
             shares, sure = self.shares(usage)
             total = sum([share.numerator for share in shares])
+            if any(usage):
+                total = max(total, self._minimum * self.denominator)
         else:
-            for place, coefficient in tier.terms:
+            for place, coefficient in tier.terms if rare else tier.common:
                 total += usage[place] * coefficient
         nanos = divide_half_even(total, self.denominator)
         if nanos > CEILING:
             raise OverflowError(f"a cost of {nanos} nano-dollars by {tier.ref} passes $9.2 billion")
+        if rare and self._filled:
+            return nanos, self._cited(tier, usage), sure
         return nanos, tier.ref, sure
+
+    def _has_no_pieces(self, usage: Usage) -> bool:
+        """Whether images, pages or seconds are priced and the call tells of none."""
+        return self._by_the_piece and 0 < usage[REQUESTS] == sum(usage)
+
+    def _cited(self, tier: Tier, usage: Usage) -> str:
+        """The citation with the rows that a usage of rare counters needs besides."""
+        rows, blank, above = tier.ref.partition(" ")
+        used = [id for id, places in self._filled if any([usage[place] for place in places])]
+        return "+".join([rows, *used]) + blank + above
 
     def _mixed(self, usage: Usage) -> bool:
         """Whether some leaf is guessed or comes out negative, so that coefficients do not do."""
-        for leaf, _, signed, guess in self._leaves:
-            if guess and usage[signed[0][0]]:
+        for rated in self._rated:
+            if rated.guess and usage[INDEX[rated.leaf.counter]]:
                 return True
-            if leaf.less and sum([usage[place] * sign for place, sign in signed]) < 0:
+            if sum([usage[place] * times for place, times in rated.signed]) < 0:
                 return True
         return False
 
@@ -127,10 +170,10 @@ class Price:
         Cached audio or images that were not told apart are in two counters at once and would make
         the text left over negative. It counts as none then: an upper bound, so not sure.
         """
-        tier = self.tier_of(usage)
+        above = self.tier_of(usage).above
         shares, sure = [], True
-        for (leaf, rate, signed, guess), nanos in zip(self._leaves, tier.leaf_nanos, strict=True):
-            quantity = sum([usage[place] * sign for place, sign in signed])
+        for leaf, name, rate, signed, guess in self._rated:
+            quantity = sum([usage[place] * times for place, times in signed])
             if leaf.counter == "requests":
                 quantity = quantity or 1
             if quantity < 0:
@@ -138,34 +181,76 @@ class Price:
             if not quantity:
                 continue
             sure = sure and not guess
-            least = self._least.get(INDEX[leaf.counter], 0)
-            quantity = max(quantity, least)
-            numerator = quantity * nanos * (self.denominator // _block(leaf.counter, rate.per))
-            shares.append(Share(leaf, quantity, nanos, rate.per, numerator))
+            quantity = max(quantity, self._least.get(leaf.counter, 0))
+            block = self.denominator // _block(leaf.counter, rate.per)
+            for part, nanos in _parts(leaf.counter, rate, quantity, above):
+                amount = part * nanos * block
+                shares.append(Share(leaf.unit, leaf.counter, name, part, nanos, rate.per, amount))
         return shares, sure
 
-    def rates(self) -> list[tuple[Leaf, Rate]]:
+    def rates(self) -> tuple[Rated, ...]:
         """What each kind of unit is charged at."""
-        return [(leaf, rate) for leaf, rate, _, _ in self._leaves]
+        return self._rated
 
 
-def compile_price(rates: Rates, ref: str, least: Mapping[str, int] | None = None) -> Price:
-    """Compile rates; `least` holds the smallest billed amount of a counter that is used at all."""
-    leaves = list(rated_leaves(rates))
-    denominator = lcm(*(_block(leaf.counter, rate.per) for leaf, rate, _ in leaves))
-    starts = sorted({step.above for _, rate, _ in leaves for step in rate.steps} | {-1})
+def compile_price(
+    rates: Rates,
+    ref: str,
+    least: Mapping[str, int] | None = None,
+    minimum: int = 0,
+    whole: bool = False,
+    filled: Sequence[tuple[str, tuple[str, ...]]] = (),
+) -> Price:
+    """Compile rates into a price that is cited as `ref`.
+
+    `least` holds the smallest billed amount of a counter that is used at all, `minimum` the
+    nano-dollars that a call with any usage costs at least; `whole` is as for `rated_leaves`. A row
+    in `filled` is cited only by calls that use one of its counters.
+    """
+    rated = rated_leaves(rates, whole)
+    denominator = lcm(*(_block(each.leaf.counter, each.rate.per) for each in rated))
+    stepped = [each.rate for each in rated if not _by_own_quantity(each)]
+    starts = sorted({step.above for rate in stepped for step in rate.steps} | {-1})
     tiers = []
     for above in starts:
         coefficients = [0] * len(COUNTERS)
-        nanos = [rate.nanos_beyond(above) for _, rate, _ in leaves]
-        for (leaf, rate, _), amount in zip(leaves, nanos, strict=True):
-            unit = amount * (denominator // _block(leaf.counter, rate.per))
-            for place, sign in leaf.signed():
-                coefficients[place] += sign * unit
+        for each in rated:
+            nanos = each.rate.nanos_beyond(-1 if _by_own_quantity(each) else above)
+            unit = nanos * (denominator // _block(each.leaf.counter, each.rate.per))
+            for place, times in each.signed:
+                coefficients[place] += times * unit
         terms = tuple((place, value) for place, value in enumerate(coefficients) if value)
-        where = ref if above < 0 else f"{ref} input>{above}"
-        tiers.append(Tier(above, where, terms, tuple(nanos)))
-    return Price(tiers, denominator, leaves, unrated(leaves), least or {})
+        common = tuple((place, value) for place, value in terms if place not in _SELDOM)
+        tiers.append(Tier(above, ref if above < 0 else f"{ref} input>{above}", terms, common))
+    missing = unrated(frozenset(rates), whole)
+    return Price(tiers, denominator, rated, missing, least or {}, minimum, filled)
+
+
+def _by_own_quantity(rated: Rated) -> bool:
+    """Whether coefficients do not do: every call is a request, some steps are the unit's own."""
+    steps = len(rated.rate.steps) > 1
+    own = rated.rate.graduated or rated.leaf.counter not in TOKENS
+    return rated.leaf.counter == "requests" or (steps and own)
+
+
+def _parts(counter: str, rate: Rate, quantity: int, total: int) -> list[tuple[int, int]]:
+    """Cut a quantity into (units, nano-dollars per block); only a graduated rate makes several."""
+    steps = rate.steps
+    if len(steps) == 1:
+        return [(quantity, steps[0].nanos)]
+    size = MICROS_PER_SECOND if counter in SECONDS else 1
+    if not rate.graduated:
+        if counter in TOKENS:
+            return [(quantity, rate.nanos_beyond(total))]
+        own = [step.nanos for step in steps if step.above * size < quantity]
+        return [(quantity, own[-1])]
+    parts = []
+    for step, following in zip(steps, [*steps[1:], None], strict=True):
+        begin = max(step.above, 0) * size
+        end = quantity if following is None else min(following.above * size, quantity)
+        if end > begin:
+            parts.append((end - begin, step.nanos))
+    return parts
 
 
 def _block(counter: str, per: int) -> int:

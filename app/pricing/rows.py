@@ -14,9 +14,11 @@ class PriceRow(NamedTuple):
 
     `start <= t < end`, and within it on `weekdays` (0 is Monday; none named: every day) in
     `windows` of UTC time (none: all day; one may pass midnight). A row without rates changes those
-    of the others by its `multiplier_ppm`. `min_charge_nanos` is the least that a call with any
-    usage costs, `least` the smallest billed amount of a counter that is used at all. `source` says
-    where the figures are from.
+    of the others for tokens by its `multiplier_ppm`. `min_charge_nanos` is the least that a call
+    with any usage costs, `least` the smallest billed amount of a counter that is used at all
+    (durations in microseconds). `source` says where the figures are from.
+
+    An `id` is unique in its list and has neither `+` nor blanks: quotes cite rows by it.
     """
 
     id: str
@@ -37,7 +39,21 @@ class Listing(NamedTuple):
 
     `names` are whole spellings in lower case; each of `patterns` is regular expressions that all
     have to be found. Of the rows without conditions the last that holds applies; those with
-    conditions replace its rates counter by counter, the first that names a counter winning.
+    conditions replace its rates counter by counter, those with more conditions before those with
+    fewer and then the first that names a counter winning.
+
+    A condition of the call that moves prices and that no row answers makes a guess of the quote, so
+    the conditions of a default (`size` 1024x1024, `quality` standard) want a row of their own too.
+
+    One that `adds` is no price by itself. Its rows join those of every listing, of whichever layer,
+    that answers for the same provider and spelling: rates without conditions only where that
+    listing has none for the counter (a missing cache or search rate), rates with conditions instead
+    of its standard ones, multipliers (an uplift) unless the listing answers their conditions with
+    rates of its own. A row that has conditions but no multiplier and no rates answers them: they
+    change nothing.
+
+    In the layer `default` the model is `*`: what a provider charges for what nobody lists by name.
+    It stands behind all other layers and its quotes are estimates.
     """
 
     layer: str
@@ -47,6 +63,7 @@ class Listing(NamedTuple):
     names: tuple[str, ...]
     patterns: tuple[tuple[str, ...], ...]
     rows: tuple[PriceRow, ...]
+    adds: bool = False
 
 
 class Provider(NamedTuple):

@@ -11,15 +11,17 @@ from genai_prices.data import providers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.core.counters import COUNTERS, INDEX, Usage, part_beyond_whole
+from app.core.counters import COUNTERS, INDEX, NOTHING, Usage, part_beyond_whole
 from app.core.money import divide_half_even
 from app.pricing.catalog import Catalog
-from app.pricing.entries import free_of_charge
-from app.pricing.leaves import Rate, Step, flat
-from app.pricing.quote import explain, split_by_remainder
+from app.pricing.genai import read_genai
+from app.pricing.leaves import Rate, Step, flat, free_of_charge
+from app.pricing.quote import explain, explain_rows, rows_of, split_by_remainder
 from app.pricing.rates import compile_price
+from app.pricing.rows import Listing, PriceList, PriceRow
 
-CATALOG = Catalog.from_genai()
+CATALOG = Catalog.from_packages()
+SOURCE_ALONE = Catalog(PriceList("", *read_genai()))
 AT = datetime(2026, 11, 18, 12, tzinfo=UTC)
 
 COUNT = st.integers(0, 10**7)
@@ -97,18 +99,114 @@ def test_lines_of_an_explanation_sum_to_the_cost(usage: Usage, listed: tuple[str
     assert sum(line.amount_nanos for line in explanation.lines) == (cost or 0)
 
 
+@given(RATES, st.integers(1, 10**7), usages())
+def test_a_multiplied_rate_is_exact(rates: dict[str, Rate], ppm: int, usage: Usage) -> None:
+    plain = compile_price(rates, "here")
+    more = compile_price({name: rate.times(ppm) for name, rate in rates.items()}, "here")
+    exact = Fraction(sum(share.numerator for share in plain.shares(usage)[0]), plain.denominator)
+    exact *= Fraction(ppm, 1_000_000)
+    assert more.cost(usage)[0] == divide_half_even(exact.numerator, exact.denominator)
+
+
+STEPS = st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True).map(sorted)
+
+
+@given(STEPS, st.lists(st.integers(0, 100), min_size=5, max_size=5), st.integers(0, 2 * 10**6))
+def test_a_graduated_rate_charges_every_unit_once(
+    bounds: list[int], amounts: list[int], tokens: int
+) -> None:
+    steps = tuple(Step(above, nanos) for above, nanos in zip([-1, *bounds], amounts, strict=False))
+    price = compile_price({"input_tokens": Rate(1, steps, graduated=True)}, "here")
+    usage = list(NOTHING)
+    usage[INDEX["input_tokens"]] = tokens
+    paid, begin = 0, 0
+    for end, nanos in zip([*bounds, None], amounts, strict=False):
+        reached = tokens if end is None else min(end, tokens)
+        paid += max(reached - begin, 0) * nanos
+        begin = max(reached, begin)
+    assert price.cost(tuple(usage))[0] == paid
+    assert sum(share.quantity for share in price.shares(tuple(usage))[0]) == tokens
+
+
+ROWS = st.lists(
+    st.builds(
+        lambda number, usd, when, start: PriceRow(
+            f"row-{number}",
+            (("input_tokens", flat(usd, 1_000_000)), ("output_tokens", flat(usd, 1_000_000))),
+            when,
+            AT + timedelta(days=start) if start else None,
+        ),
+        st.integers(0, 10**6),
+        st.integers(0, 10**10),
+        st.sampled_from([(), (("processing", "batch"),), (("service_tier", "flex"),)]),
+        st.integers(-2, 2),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda row: row.id,
+)
+LISTINGS = st.lists(
+    st.builds(
+        lambda layer, number, rows: Listing(
+            layer, "acme", f"model-{number}", "", (f"model-{number}",), (), tuple(rows)
+        ),
+        st.sampled_from(["overlay", "genai", "extract"]),
+        st.integers(0, 4),
+        ROWS,
+    ),
+    max_size=8,
+    unique_by=lambda listing: (listing.layer, listing.model),
+)
+
+
+@given(LISTINGS, st.randoms(use_true_random=False), usages())
+@settings(max_examples=60)
+def test_the_order_of_different_models_never_matters(
+    listings: list[Listing], chance: random.Random, usage: Usage
+) -> None:
+    shuffled = list(listings)
+    chance.shuffle(shuffled)
+    one = Catalog(PriceList("", (), tuple(listings)))
+    other = Catalog(PriceList("", (), tuple(shuffled)))
+    for number in range(5):
+        for context in (None, {"processing": "batch"}, {"service_tier": "flex"}):
+            call = ("acme", f"model-{number}", AT, usage, context)
+            quote = one.quote(*call)
+            assert quote == other.quote(*call)
+            assert quote == explain(one, *call).quote
+
+
+@given(LISTINGS, st.integers(-3, 3), usages())
+@settings(max_examples=60)
+def test_a_quote_is_rebuilt_from_the_rows_that_it_cites(
+    listings: list[Listing], days: int, usage: Usage
+) -> None:
+    listings = [
+        each._replace(rows=tuple(row._replace(id=f"{each.layer}/{row.id}") for row in each.rows))
+        for each in listings
+    ]
+    catalog = Catalog(PriceList("", (), tuple(listings)))
+    for listing in listings:
+        stored = {
+            row.id: row for each in listings if each.model == listing.model for row in each.rows
+        }
+        call = ("acme", listing.model, AT + timedelta(days=days), usage, {"processing": "batch"})
+        found = explain(catalog, *call)
+        if found.quote.cost_nanos is not None:
+            cited = [stored[id] for id in rows_of(found.quote.price_ref)]
+            again = explain_rows(cited, usage)
+            assert (again.cost_nanos, again.lines) == (found.quote.cost_nanos, found.lines)
+
+
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 100), st.integers(0, 100))
 def test_a_tier_moves_the_whole_call_beyond_its_threshold(
     above: int, tokens: int, low: int, high: int
 ) -> None:
     rate = Rate(1, (Step(-1, low), Step(above, high)))
-    usage = list(NOTHING_BUT_INPUT)
+    usage = list(NOTHING)
     usage[INDEX["input_tokens"]] = tokens
     cost = compile_price({"input_tokens": rate}, "here").cost(tuple(usage))[0]
     assert cost == tokens * (high if tokens > above else low)
-
-
-NOTHING_BUT_INPUT = (0,) * len(COUNTERS)
 
 
 def test_thousands_of_random_calls_cost_what_the_source_says() -> None:
@@ -122,7 +220,7 @@ def test_thousands_of_random_calls_cost_what_the_source_says() -> None:
         context = chance.choice(contexts)
         counts = _some_counts(chance)
         usage = tuple(counts.get(name, 0) for name in COUNTERS)
-        quote = CATALOG.quote(provider, model.id, at, usage, context)
+        quote = SOURCE_ALONE.quote(provider, model.id, at, usage, context)
         try:
             theirs = _their_nanos(provider, model.id, at, counts, context)
         except LookupError:

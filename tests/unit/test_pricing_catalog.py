@@ -1,25 +1,23 @@
 """The catalogue: rules for what has no rate, conditions, dates, bounds."""
 
 import decimal
+import pickle
 import subprocess
 import sys
 from datetime import UTC, datetime
 
 import pytest
 
-from app.core.counters import INDEX, NOTHING, Usage
+from app.core.counters import NOTHING
 from app.pricing.catalog import MEMO_SIZE, Catalog
-from app.pricing.quote import explain
+from app.pricing.genai import read_genai
+from app.pricing.quote import explain, rows_of
+from app.pricing.rows import Override, PriceList
+from tests.unit.priced import row, usage
 
-CATALOG = Catalog.from_genai()
+CATALOG = Catalog.from_packages()
+SOURCE_ALONE = Catalog(PriceList("", *read_genai()))
 AT = datetime(2026, 11, 18, 12, tzinfo=UTC)
-
-
-def usage(**counts: int) -> Usage:
-    values = list(NOTHING)
-    for name, count in counts.items():
-        values[INDEX[name]] = count
-    return tuple(values)
 
 
 TOKENS = usage(input_tokens=1_000, output_tokens=100)
@@ -113,16 +111,27 @@ def test_a_variant_from_before_its_date_is_a_guess() -> None:
     context = {"processing": "batch"}
     before = datetime(2026, 10, 13, 23, 59, 59, tzinfo=UTC)
     start = datetime(2026, 10, 14, tzinfo=UTC)
-    assert CATALOG.quote("openai", "gpt-6-sol", before, TOKENS, context).status == "estimated"
-    quote = CATALOG.quote("openai", "gpt-6-sol", start, TOKENS, context)
-    assert quote.status == "priced"
-    assert quote.price_ref.endswith("gpt-6-sol processing=batch")
+    quote = SOURCE_ALONE.quote("openai", "gpt-6-sol", before, TOKENS, context)
+    assert quote.status == "estimated"
+    for catalog in (CATALOG, SOURCE_ALONE):
+        quote = catalog.quote("openai", "gpt-6-sol", start, TOKENS, context)
+        assert quote.status == "priced"
+        assert rows_of(quote.price_ref) == ["openai/gpt-6-sol", "openai/gpt-6-sol#6"]
+
+
+def test_an_undated_batch_price_answers_for_the_past_only_where_the_rates_were_the_same() -> None:
+    context = {"processing": "batch"}
+    before = datetime(2026, 10, 13, 23, 59, 59, tzinfo=UTC)
+    assert CATALOG.quote("openai", "gpt-6-sol", before, TOKENS, context).status == "priced"
+    dear = datetime(2025, 6, 9, tzinfo=UTC)
+    quote = CATALOG.quote("openai", "o3", dear, TOKENS, context)
+    assert (quote.status, quote.cost_nanos) == ("estimated", 14_000_000)
 
 
 def test_the_tier_is_cited_from_the_first_token_beyond_it() -> None:
     at_most = CATALOG.quote("google", "gemini-2.5-pro", AT, usage(input_tokens=200_000), None)
     beyond = CATALOG.quote("google", "gemini-2.5-pro", AT, usage(input_tokens=200_001), None)
-    assert at_most == (250_000_000, "priced", "genai-prices 0.2.3/google/gemini-2.5-pro")
+    assert at_most == (250_000_000, "priced", "google/gemini-2.5-pro")
     assert beyond.cost_nanos == 500_002_500
     assert beyond.price_ref.endswith("gemini-2.5-pro input>200000")
 
@@ -141,13 +150,23 @@ def test_resolve_tells_the_entry_the_interval_and_the_rates() -> None:
 
 
 def test_twenty_thousand_junk_names_leave_the_memo_bounded() -> None:
-    catalog = Catalog.from_genai()
+    own = Override(row("own", {"input_tokens": "1"}), "openai", "gpt-4o", user_id="ann")
+    catalog = CATALOG.with_changes([own], ())
     for number in range(20_000):
         assert catalog.quote("openai", f"junk-{number}", AT, TOKENS, None).cost_nanos is None
         catalog.quote(
             "anthropic", f"claude-sonnet-4-5-{number}", AT, TOKENS, {"speed": f"{number}"}
         )
+        catalog.quote("openai", "gpt-4o", AT, TOKENS, {"region": f"{number}"}, "ann", f"{number}")
     assert len(catalog._memo) <= MEMO_SIZE
+
+
+def test_a_name_too_long_to_be_one_is_not_remembered() -> None:
+    catalog = CATALOG.with_changes((), ())
+    for size in (513, 10_000):
+        assert catalog.quote("openai", "x" * size, AT, TOKENS).status == "unpriced"
+        assert catalog.quote("x" * size, "gpt-4o", AT, TOKENS).status == "unpriced"
+    assert len(catalog._memo) == 0
 
 
 def test_the_threads_decimal_context_changes_nothing() -> None:
@@ -159,7 +178,7 @@ def test_the_threads_decimal_context_changes_nothing() -> None:
     plain = [CATALOG.quote(*call[:2], AT, *call[2:]) for call in calls]
     with decimal.localcontext() as context:
         context.prec = 4
-        again = Catalog.from_genai()
+        again = Catalog.from_packages()
         assert [again.quote(*call[:2], AT, *call[2:]) for call in calls] == plain
 
 
@@ -174,7 +193,29 @@ def test_compiling_the_catalogue_starts_no_thread_and_opens_no_socket() -> None:
         "def refuse(*a, **k): raise AssertionError('a socket')\n"
         "socket.socket.connect = refuse\n"
         "from app.pricing.catalog import Catalog\n"
-        "Catalog.from_genai()\n"
+        "Catalog.from_packages().compile_all()\n"
         "assert threading.active_count() == 1\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_catalogue_of_a_given_list_does_without_the_package_that_lists_come_from() -> None:
+    code = (
+        "import pickle, sys\n"
+        "from datetime import UTC, datetime\n"
+        "from app.pricing.catalog import Catalog\n"
+        "from app.pricing.quote import explain\n"
+        "catalog = Catalog(pickle.load(sys.stdin.buffer))\n"
+        "call = ('openai', 'gpt-4o', datetime(2026, 11, 18, tzinfo=UTC), (1_000, *[0] * 21))\n"
+        "assert catalog.quote(*call) == explain(catalog, *call).quote\n"
+        "assert catalog.quote(*call).cost_nanos == 2_500_000\n"
+        "assert not [name for name in sys.modules if name.startswith('genai_prices')]\n"
+    )
+    listed = pickle.dumps(CATALOG.price_list)
+    subprocess.run([sys.executable, "-c", code], input=listed, check=True, timeout=60)
+
+
+def test_every_price_of_this_release_compiles() -> None:
+    CATALOG.compile_all()
+    ids = [row.id for listing in CATALOG.price_list.listings for row in listing.rows]
+    assert len(set(ids)) == len(ids)

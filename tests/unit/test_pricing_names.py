@@ -4,19 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from app.core.counters import INDEX, NOTHING, Usage
 from app.pricing.catalog import Catalog
 from app.pricing.names import provider_id
+from app.pricing.quote import rows_of
+from app.pricing.rows import Alias
+from tests.unit.priced import usage
 
-CATALOG = Catalog.from_genai()
+CATALOG = Catalog.from_packages()
 AT = datetime(2026, 11, 18, 12, tzinfo=UTC)
-
-
-def usage(**counts: int) -> Usage:
-    values = list(NOTHING)
-    for name, count in counts.items():
-        values[INDEX[name]] = count
-    return tuple(values)
 
 
 TOKENS = usage(input_tokens=1_000, output_tokens=100)
@@ -42,6 +37,12 @@ TOKENS = usage(input_tokens=1_000, output_tokens=100)
         ("anthropic", "claude-sonnet-4-20250514", "anthropic/claude-sonnet-4-0"),
         ("vertex", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
         ("openai", "ft:gpt-4o-2024-08-06:acme::1", "openai/ft:gpt-4o"),
+        ("perplexity", "perplexity/sonar", "perplexity/perplexity/sonar"),
+        ("perplexity", "perplexity/perplexity/sonar", "perplexity/perplexity/sonar"),
+        ("vertex_ai-language-models", "gemini-2.5-flash", "google/gemini-2.5-flash"),
+        ("google.generative-ai", "gemini-2.5-flash", "google/gemini-2.5-flash"),
+        ("anthropic.messages", "claude-opus-4-8", "anthropic/claude-opus-4-8"),
+        ("xai.responses", "grok-4.5", "x-ai/grok-4.5"),
     ],
 )
 def test_spellings_of_one_model_are_priced_by_its_entry(
@@ -49,7 +50,7 @@ def test_spellings_of_one_model_are_priced_by_its_entry(
 ) -> None:
     quote = CATALOG.quote(provider, model, AT, TOKENS, None)
     assert quote.status == "priced"
-    assert quote.price_ref.split(" ")[1].split("/", 1)[1] == entry
+    assert rows_of(quote.price_ref)[0].split("#")[0] == entry
 
 
 @pytest.mark.parametrize(
@@ -100,12 +101,22 @@ def test_a_call_without_a_model_is_estimated_by_its_providers_default(
 ) -> None:
     quote = CATALOG.quote(provider, " ", AT, TOKENS, None)
     assert quote.status == "estimated"
-    assert quote.price_ref.endswith(entry)
-    stated = Catalog.from_genai({"openai": "gpt-4o"})
-    assert stated.quote("openai", None, AT, TOKENS, None).status == "priced"
+    assert rows_of(quote.price_ref)[0] == entry
+
+
+def test_a_default_model_that_the_operator_states_is_no_guess() -> None:
+    stated = CATALOG.with_changes((), [Alias("one", "OpenAI", None, "gpt-4o")])
+    quote = stated.quote("openai", None, AT, TOKENS, None)
+    assert (quote.status, rows_of(quote.price_ref)[0]) == ("priced", "openai/gpt-4o")
+    assert stated.quote("openai", "gpt-4.1", AT, TOKENS).price_ref.startswith("openai/gpt-4.1")
 
 
 def test_names_of_one_provider_meet_in_one_id() -> None:
     assert {provider_id(name) for name in ("gemini", "Vertex_AI", "gcp.gemini")} == {"google"}
     assert {provider_id(name) for name in ("xai", "x-ai", "x_ai")} == {"x-ai"}
     assert provider_id("together_ai") == "together"
+    assert {provider_id(name) for name in ("exa", "exa_ai", "Exa.ai")} == {"exa"}
+    assert {provider_id(name) for name in ("fal", "fal_ai", "fal.ai")} == {"fal-ai"}
+    assert provider_id("fireworks_ai-embedding-models") == "fireworks"
+    assert provider_id("acme-models") == "acme-models"
+    assert provider_id("acme.chat") == "acme"
