@@ -1,37 +1,34 @@
-"""The terminal: `tollgate serve`, `migrate`, `keys`, `audit`, `demo`."""
+"""The terminal: `tollgate serve`, `migrate`, `keys`, `audit`, `demo`; prices are apart."""
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import datetime
 from multiprocessing import get_all_start_methods, get_context
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
-import apsw
 import msgspec
 import typer
-import uvicorn
-from asyncpg import PostgresError
-from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Column, Table
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-from uvicorn.supervisors import Multiprocess
 
 from app.access.keys import create_key, list_keys, revoke_key
 from app.analytics.audit import PROOF_S, prove
+from app.cli_prices import prices
 from app.core.clock import Clock, rfc3339
-from app.core.errors import AppError
 from app.db.engine import Database, Tx
-from app.db.migrate import NEWEST, current_revision, status_of_schema
-from app.main import create_asgi
-from app.runtime import build
+from app.db.migrate import NEWEST
 from app.settings import Settings
-from app.start import NotReadyError, Prepared, prepare
+from app.start import Prepared, prepare, take_packaged_prices
+from app.terminal import (
+    REFUSALS,
+    DatabaseUrl,
+    console,
+    refuse,
+    settings_from,
+    with_database,
+)
 from app.web.logs import configure
-from app.web.server import DoorProtocol, DoorServer
 
 T = TypeVar("T")
 app = typer.Typer(
@@ -41,32 +38,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
-console = Console()
-_REFUSALS = (NotReadyError, AppError, OSError, ValueError, DBAPIError, PostgresError, apsw.Error)
-"""What a person at a terminal is told in one line; anything else is a bug and shows where."""
-complaints = Console(stderr=True)
-
-DatabaseUrl = Annotated[
-    str | None,
-    typer.Option(help="sqlite:///path or postgresql://…; else TOLLGATE_DATABASE_URL."),
-]
-
-
-def _settings(**given: Any) -> Settings:
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-        make_url(settings.database_url)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        _refuse(f"TOLLGATE_{str(first['loc'][0]).upper()}: {first['msg']}")
-    except ArgumentError:
-        _refuse("TOLLGATE_DATABASE_URL: sqlite:///path or postgresql://user@host/name")
-    return settings
-
-
-def _refuse(why: str) -> NoReturn:
-    complaints.print(f"[red]tollgate:[/red] {why}", highlight=False)
-    raise typer.Exit(1)
+app.add_typer(prices, name="prices")
 
 
 @app.command()
@@ -77,45 +49,32 @@ def serve(
     database_url: DatabaseUrl = None,
 ) -> None:
     """Serve. SQLite needs nothing beforehand; the first start prints an admin key, once."""
-    settings = _settings(host=host, port=port, workers=workers, database_url=database_url)
+    settings = settings_from(host=host, port=port, workers=workers, database_url=database_url)
     configure(settings.log_level, settings.log_format)
-    prepared = _apart(_prepare, settings)
+    preparing = _apart(_prepare, settings)
+    from app.serving import run  # noqa: PLC0415  (half a second, while the database is prepared)
+
+    prepared = preparing.result()
     if isinstance(prepared, str):
-        _refuse(prepared)
+        refuse(prepared)
     _greet(settings, prepared.admin_key)
-    options: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
-        "http": DoorProtocol,
-        "ws": "none",
-        "log_config": None,
-        "access_log": False,
-        "server_header": False,
-        "proxy_headers": False,
-        "timeout_graceful_shutdown": 8,
-        "timeout_keep_alive": 75,
-        "backlog": 2048,
-    }
-    if settings.workers == 1:
-        DoorServer(uvicorn.Config(create_asgi(build(settings)), **options)).run()
-        return
-    os.environ["TOLLGATE_DATABASE_URL"] = settings.database_url
-    config = uvicorn.Config("app.main:serve", factory=True, workers=settings.workers, **options)
-    Multiprocess(config, sockets=[config.bind_socket()]).run()
+    run(settings, prepared.price_list)
 
 
-def _apart(work: Callable[[Settings], T], settings: Settings) -> T:
+def _apart(work: Callable[[Settings], T], settings: Settings) -> Future[T]:
     """Run something in a process of its own, so that what it needs is not kept while serving."""
     way = "fork" if "fork" in get_all_start_methods() else None
-    with ProcessPoolExecutor(1, mp_context=get_context(way)) as apart:
-        return apart.submit(work, settings).result()
+    apart = ProcessPoolExecutor(1, mp_context=get_context(way))
+    found = apart.submit(work, settings)
+    apart.shutdown(wait=False)
+    return found
 
 
 def _prepare(settings: Settings) -> Prepared | str:
     """Make the database ready, or tell why it cannot be."""
     try:
         return asyncio.run(prepare(settings, Clock()))
-    except _REFUSALS as error:
+    except REFUSALS as error:
         return str(error)
 
 
@@ -140,15 +99,24 @@ def _greet(settings: Settings, admin_key: str | None) -> None:
 
 @app.command()
 def migrate(database_url: DatabaseUrl = None) -> None:
-    """Bring the database's schema to this version."""
+    """Bring the database's schema to this version, and its prices."""
     from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
 
-    settings = _settings(database_url=database_url)
+    settings = settings_from(database_url=database_url)
     try:
         asyncio.run(upgrade(settings.database_url))
-    except _REFUSALS as error:
-        _refuse(str(error))
+        asyncio.run(_take_prices(settings))
+    except REFUSALS as error:
+        refuse(str(error))
     console.print(f"the schema is at revision {NEWEST}", highlight=False)
+
+
+async def _take_prices(settings: Settings) -> None:
+    db = Database.open(settings.database_url, pool_size=4)
+    try:
+        await take_packaged_prices(db, Clock())
+    finally:
+        await db.close()
 
 
 @app.command()
@@ -156,7 +124,7 @@ def audit(database_url: DatabaseUrl = None) -> None:
     """Prove that log, totals, limits and alerts agree; name every difference; exit 1 on any."""
     now = Clock().now()
     with console.status("comparing log, totals, counters and alerts on one snapshot"):
-        proof = _with_database(
+        proof = with_database(
             database_url, lambda db: db.read(lambda tx: prove(tx, now), within_s=PROOF_S)
         )
     table = Table("identity", "compared", "holds")
@@ -186,34 +154,6 @@ def demo() -> None:
 # ---- keys -------------------------------------------------------------------------------------
 
 
-def _with_database(
-    database_url: str | None, act: Callable[[Database], Awaitable[T]], *, make: bool = False
-) -> T:
-    settings = _settings(database_url=database_url)
-
-    url = make_url(settings.database_url)
-    is_file = url.get_backend_name() == "sqlite"
-    if is_file and not make and not os.path.exists(url.database or ""):
-        _refuse(f"there is no database at {url.database}")
-
-    async def run() -> T:
-        if is_file and await current_revision(settings.database_url) != NEWEST:
-            from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
-
-            await upgrade(settings.database_url)
-        db = Database.open(settings.database_url, pool_size=4)
-        try:
-            await db.read(status_of_schema)
-            return await act(db)
-        finally:
-            await db.close()
-
-    try:
-        return asyncio.run(run())
-    except _REFUSALS as error:
-        _refuse(str(error))
-
-
 @keys.command("create")
 def keys_create(
     name: Annotated[str, typer.Option(help="What the key is for.")],
@@ -232,7 +172,7 @@ def keys_create(
             tx, name=name, scopes=scopes.split(","), user_id=user, expires_at=expires, now=now
         )
 
-    key, token = _with_database(database_url, lambda db: db.write(work, alone=True), make=True)
+    key, token = with_database(database_url, lambda db: db.write(work, alone=True), make=True)
     if json:
         found = {"id": key.id, "key": token, "prefix": key.prefix, "scopes": sorted(key.scopes)}
         print(msgspec.json.encode(found | {"user_id": user}).decode())  # noqa: T201
@@ -246,7 +186,7 @@ def keys_list(database_url: DatabaseUrl = None) -> None:
     table = Table(Column("id", no_wrap=True), Column("prefix", no_wrap=True), "name", "scopes")
     for name in ("user", "made", "expires", "revoked"):
         table.add_column(name)
-    for key in _with_database(database_url, lambda db: db.read(list_keys)):
+    for key in with_database(database_url, lambda db: db.read(list_keys)):
         table.add_row(
             key.id,
             f"{key.prefix}…",
@@ -267,5 +207,5 @@ def keys_revoke(key_id: str, database_url: DatabaseUrl = None) -> None:
     async def work(tx: Tx) -> None:
         await revoke_key(tx, key_id, Clock().now())
 
-    _with_database(database_url, lambda db: db.write(work, alone=True))
+    with_database(database_url, lambda db: db.write(work, alone=True))
     console.print(f"{key_id} is revoked", highlight=False)

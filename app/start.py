@@ -1,13 +1,17 @@
-"""What happens once before the service serves: schema, durability, first key."""
+"""What happens once before the service serves: schema, durability, first key, prices."""
 
 from dataclasses import dataclass
 
+from loguru import logger
 from sqlalchemy import make_url, text
 
 from app.access.keys import any_key, create_key
 from app.core.clock import Clock
 from app.db.engine import Database, Tx
 from app.db.migrate import NEWEST, current_revision
+from app.pricing.rows import PriceList
+from app.pricing.sources import packaged_sources
+from app.pricing.store import has_sources, load_active
 from app.settings import Settings
 
 
@@ -17,9 +21,10 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the person at the terminal is told."""
+    """What the person at the terminal is told, and the price list to begin with."""
 
     admin_key: str | None
+    price_list: PriceList
 
 
 async def prepare(settings: Settings, clock: Clock) -> Prepared:
@@ -46,8 +51,11 @@ async def prepare(settings: Settings, clock: Clock) -> Prepared:
     try:
         if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
             await db.read(_durable)
+        price_list = await take_packaged_prices(db, clock)
+        if price_list is None:
+            price_list = await db.read(load_active)
         if settings.admin_key is not None or await db.read(any_key):
-            return Prepared(None)
+            return Prepared(None, price_list)
         _, token = await db.write(
             lambda tx: create_key(
                 tx,
@@ -59,9 +67,35 @@ async def prepare(settings: Settings, clock: Clock) -> Prepared:
             ),
             alone=True,
         )
-        return Prepared(token)
+        return Prepared(token, price_list)
     finally:
         await db.close()
+
+
+async def take_packaged_prices(db: Database, clock: Clock) -> PriceList | None:
+    """Put the price list of this release in force, unless it was before; return it if it is new.
+
+    One that would move too much is left to a person; then the list in force stays, and a warning
+    names the command.
+    """
+    sources = packaged_sources()
+    if await db.read(lambda tx: has_sources(tx, sources)):
+        return None
+    from app.pricing.packages import read_packages  # noqa: PLC0415  (41 MB: not for serving)
+    from app.pricing.sync import sync  # noqa: PLC0415  (needed once a release)
+
+    listed = read_packages()  # that it compiles is tested, and takes a second of the first start
+    found = await sync(db, listed, sources, now=clock.now(), by="start", compiles=True)
+    if found.objections:
+        logger.bind(
+            in_force=found.version_id,
+            why="; ".join(found.objections),
+            look="tollgate prices diff",
+            take="tollgate prices sync --force",
+        ).warning("prices.left_alone")
+    elif found.is_new:
+        logger.bind(version=found.version_id, sources=sources).info("prices.in_force")
+    return found.in_force
 
 
 async def _durable(tx: Tx) -> None:

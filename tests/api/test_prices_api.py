@@ -24,7 +24,7 @@ async def test_an_estimate_is_what_the_event_will_cost_and_its_lines_sum_to_it(
     assert found["price_ref"]
     assert sum(Decimal(line["amount_usd"]) for line in found["lines"]) == Decimal("0.00036")
     assert found["lines"][0].keys() == {
-        *("unit", "quantity", "usd_per_block", "block", "amount_usd"),
+        *("unit", "quantity", "usd_per_block", "block", "amount_usd", "price_row"),
     }
     event = await client.post("/v1/events", json=CALL | {"user_id": "u"})
     assert event.json()["cost_usd"] == found["cost_usd"]

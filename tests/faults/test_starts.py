@@ -1,6 +1,7 @@
 """What must hold before the service serves, and what it says when it does not."""
 
 import asyncio
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from sqlalchemy import text
 
 from app.core.clock import Clock
 from app.db.engine import Database
+from app.pricing.sources import packaged_sources
+from app.pricing.store import Version, versions
 from app.settings import Settings
 from app.start import NotReadyError, prepare
 from tests.faults.service import Postgres, serving, stored, tollgate
@@ -52,6 +55,64 @@ def test_the_first_start_prints_a_key_whose_curl_works_and_no_later_one_does(
         )
         assert answer.status_code == 200
         assert [user for user, *_ in stored(url)[0]] == ["alice"]
+
+
+def test_a_first_start_has_the_prices_of_the_release_and_no_later_one_imports_them_again(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/tollgate.db"
+
+    async def found() -> list[Version]:
+        db = Database.open(url)
+        try:
+            return await db.read(versions)
+        finally:
+            await db.close()
+
+    first = _prepare(url, admin_key=None)
+    assert first is not None
+    (version,) = asyncio.run(found())
+    assert version.sources == packaged_sources()
+    assert _prepare(url) is None
+    assert asyncio.run(found()) == [version]
+
+
+def test_prices_are_shown_stated_and_imported_at_the_terminal(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/tollgate.db"
+    assert tollgate(url, ["migrate"]).returncode == 0
+    assert "in force already" in tollgate(url, ["prices", "sync"]).stdout
+    assert "nothing would change" in tollgate(url, ["prices", "diff"]).stdout
+    shown = tollgate(url, ["prices", "show", "openai", "gpt-4o"])
+    assert "openai/gpt-4o" in shown.stdout
+    assert "2.5" in shown.stdout
+    state = ["prices", "override", "openai", "gpt-4o", "--user", "alice", "--json"]
+    made = tollgate(url, [*state, "--usd-per-million", "input=2,output=8"])
+    facts = json.loads(made.stdout)
+    assert facts["rates"]["output_tokens"] == {"usd": "8", "per": 1_000_000}
+    own = tollgate(url, ["prices", "show", "openai", "gpt-4o", "--user", "alice"])
+    assert facts["id"] in own.stdout
+    for wrong, told in (
+        (["--usd-per-million", "input=2500.1"], "force"),
+        (["--usd-per-million", "words=1"], "words=1"),
+        (["--usd-per-million", "input=-1"], "rates/input_tokens/usd"),
+        ([], "at least one rate"),
+    ):
+        refused = tollgate(url, [*state, *wrong])
+        assert refused.returncode == 1
+        assert told in refused.stderr
+    file = tmp_path / "own.toml"
+    block = '[[listing]]\nprovider = "acme"\nmodel = "chat"\nsource = "us"\n'
+    file.write_text(block + '[[listing.row]]\nrates = { input_tokens = "3" }\n')
+    assert "is in force" in tollgate(url, ["prices", "import", str(file)]).stdout
+    assert "own," in tollgate(url, ["prices", "show", "acme", "chat"]).stdout
+    file.write_text(block + '[[listing.row]]\nrates = { input_tokens = "31" }\n')
+    refused = tollgate(url, ["prices", "import", str(file)])
+    assert refused.returncode == 1
+    assert "--force" in refused.stderr
+    assert "is in force" in tollgate(url, ["prices", "import", str(file), "--force"]).stdout
+    file.write_text("[[listing]]\nprize = 1\n")
+    assert "own.toml" in tollgate(url, ["prices", "import", str(file)]).stderr.replace("\n", "")
+    assert tollgate(url, ["prices", "show", "acme", "zzz"]).returncode == 1
 
 
 @pytest.fixture
