@@ -1,0 +1,1 @@
+"""Providers' raw responses, read into the counters that they bill."""
