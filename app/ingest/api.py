@@ -20,6 +20,53 @@ EVENT: dict[str, Any] = {
     "task_type": "summary",
     "tags": {"feature": "inbox"},
 }
+CHAT: dict[str, Any] = {
+    "id": "chatcmpl-9f3a",
+    "user_id": "alice",
+    "provider": "openai",
+    "response": {
+        "id": "chatcmpl-9f3a",
+        "object": "chat.completion",
+        "model": "gpt-4.1-mini-2025-04-14",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello."}}],
+        "usage": {
+            "prompt_tokens": 50,
+            "completion_tokens": 15,
+            "total_tokens": 65,
+            "prompt_tokens_details": {"cached_tokens": 0},
+        },
+    },
+}
+ADVISED: dict[str, Any] = {
+    "id": "msg_01",
+    "user_id": "alice",
+    "provider": "anthropic",
+    "api": "messages",
+    "response": {
+        "type": "message",
+        "model": "claude-sonnet-4-6",
+        "usage": {
+            "input_tokens": 412,
+            "output_tokens": 531,
+            "service_tier": "standard",
+            "iterations": [
+                {"type": "message", "input_tokens": 412, "output_tokens": 89},
+                {
+                    "type": "advisor_message",
+                    "model": "claude-opus-4-6",
+                    "input_tokens": 823,
+                    "output_tokens": 1612,
+                },
+                {
+                    "type": "message",
+                    "input_tokens": 1348,
+                    "cache_read_input_tokens": 412,
+                    "output_tokens": 442,
+                },
+            ],
+        },
+    },
+}
 RECEIPT: dict[str, Any] = {
     "id": "chatcmpl-9f2c",
     "status": "recorded",
@@ -30,6 +77,27 @@ RECEIPT: dict[str, Any] = {
     "cost_usd": "0.0002832",
     "cost_status": "priced",
     "usage_status": "active",
+}
+OF_TWO_CALLS: dict[str, Any] = RECEIPT | {
+    "id": "msg_01",
+    "usage": {"input_tokens": 2995, "cache_read_tokens": 412, "output_tokens": 2143},
+    "cost_usd": "0.0577836",
+    "calls": [
+        {
+            "id": "msg_01",
+            "model": "claude-sonnet-4-6",
+            "usage": {"input_tokens": 2172, "cache_read_tokens": 412, "output_tokens": 531},
+            "cost_usd": "0.0133686",
+            "cost_status": "priced",
+        },
+        {
+            "id": "msg_01#2",
+            "model": "claude-opus-4-6",
+            "usage": {"input_tokens": 823, "output_tokens": 1612},
+            "cost_usd": "0.044415",
+            "cost_status": "priced",
+        },
+    ],
 }
 SUMMARY: dict[str, Any] = {
     "recorded": 2,
@@ -52,6 +120,11 @@ def _json(example: Any, description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"example": example}}}
 
 
+def _named(description: str, **examples: Any) -> dict[str, Any]:
+    values = {name: {"value": value} for name, value in examples.items()}
+    return {"description": description, "content": {"application/json": {"examples": values}}}
+
+
 def _flag(name: str, description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "schema": {"type": "boolean"}, "description": description}
 
@@ -60,7 +133,7 @@ def _flag(name: str, description: str) -> dict[str, Any]:
     "/v1/events",
     status_code=201,
     responses={
-        201: _json(RECEIPT, "One event, recorded and durable"),
+        201: _named("One event, recorded and durable", one=RECEIPT, of_two_calls=OF_TWO_CALLS),
         200: _json(
             RECEIPT | {"status": "duplicate"}, "One event, sent before; or a batch, all accepted"
         ),
@@ -85,7 +158,14 @@ def _flag(name: str, description: str) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {}, "examples": {"one": {"value": EVENT}}},
+                "application/json": {
+                    "schema": {},
+                    "examples": {
+                        "one": {"value": EVENT},
+                        "openai_response": {"value": CHAT},
+                        "anthropic_response_of_two_calls": {"value": ADVISED},
+                    },
+                },
                 "application/x-ndjson": {"schema": {"type": "string"}},
             },
         },
@@ -95,6 +175,7 @@ async def post_events(request: Request) -> Response:
     """Record what calls used: one object, an array, or NDJSON; gzip is welcome.
 
     The answer comes after the commit is durable. The same id with the same content is a duplicate
-    and changes nothing.
+    and changes nothing. Instead of `usage` an event may carry `response`, what the provider
+    answered; where that bills several calls the receipt lists them in `calls`.
     """
     return await delegate(request, request.app.state.events)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import NamedTuple
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from app.core.counters import (
     COUNTERS,
@@ -18,8 +18,10 @@ from app.core.counters import (
 )
 from app.core.errors import InvalidInput, OutOfWindow
 from app.core.ids import uuid7
-from app.core.money import Nanos
-from app.ingest.decode import EventIn, canonical
+from app.core.money import CEILING, Nanos
+from app.ingest.decode import NO_RESPONSE, EventIn, canonical, read_raw
+from app.ingest.responses.billed import Billed
+from app.ingest.responses.read import read_response
 from app.web.strict import check_name, stated_cost
 
 _CACHE_WRITE, _WRITE_5M, _WRITE_1H = (
@@ -27,6 +29,8 @@ _CACHE_WRITE, _WRITE_5M, _WRITE_1H = (
 )
 _ONE_REQUEST: Usage = tuple(int(place == REQUESTS) for place in range(len(COUNTERS)))
 MAX_TAGS = 16
+MAX_BILLED = 100
+"""How many calls one response may bill."""
 _BYTES = (
     *(("user_id", 512), ("id", 1024), ("provider", 256), ("model", 512), ("task_type", 256)),
     *(("endpoint", 1024), ("team_id", 512), ("api_key_id", 512), ("session_id", 512)),
@@ -43,7 +47,10 @@ class Window(NamedTuple):
 
 
 class Call(NamedTuple):
-    """One AI call as reported, whatever format it arrived in; everything in it is valid."""
+    """One AI call as reported, whatever format it arrived in; everything in it is valid.
+
+    `place` counts the calls of one event from 0; nearly every event has only that one.
+    """
 
     event: EventIn
     event_id: str
@@ -51,9 +58,10 @@ class Call(NamedTuple):
     usage: Usage
     cost_nanos: Nanos | None
     body_hash: int
+    place: int = 0
 
 
-def call_from(
+def calls_from(
     event: EventIn,
     now: datetime,
     window: Window | None,
@@ -61,8 +69,8 @@ def call_from(
     plain: bool,
     base: str = "",
     body: bytes | None = None,
-) -> Call:
-    """Judge one event.
+) -> list[Call]:
+    """Judge one event: the calls it tells of, one unless it carries a response that bills more.
 
     `window` is None for a backfill. `plain` says that the body was ASCII without escapes, so that
     no name in it can hold a control character or be longer in UTF-8 than in characters.
@@ -71,6 +79,11 @@ def call_from(
     Raises:
         InvalidInput, OutOfWindow: `errors` names the place, under the pointer `base`.
     """
+    said = None
+    if event.response is not NO_RESPONSE:
+        said, body = _opened(event, f"{base}/response"), None
+        if said is not None and event.usage is not None:
+            raise _said_twice(base)
     digest = blake2b(body or canonical(event), digest_size=8).digest()
     at = now if event.timestamp is None else _instant(event.timestamp, now, window, base)
     cost = None
@@ -82,9 +95,94 @@ def call_from(
         raise InvalidInput.at(f"{base}/tags", f"at most {MAX_TAGS} tags")
     if event.context is not None and len(event.context) > MAX_TAGS:
         raise InvalidInput.at(f"{base}/context", f"at most {MAX_TAGS} pairs")
-    usage = _ONE_REQUEST if event.usage is None else usage_from(event, base)
     body_hash = int.from_bytes(digest, "big", signed=True)
-    return Call(event, event.id or uuid7(), at, usage, cost, body_hash)
+    event_id = event.id or uuid7()
+    if said is None:
+        usage = _ONE_REQUEST if event.usage is None else usage_from(event, base)
+        only = (event, event_id, at, usage, cost, body_hash, 0)
+        return [tuple.__new__(Call, only)]  # a third of a microsecond less than Call(…)
+    return [
+        Call(
+            _as_billed(event, one, place, f"{base}/response"),
+            f"{event_id}#{place + 1}" if place else event_id,
+            at,
+            one.usage,
+            _cost(cost, one, place, f"{base}/response"),
+            body_hash,
+            place,
+        )
+        for place, one in enumerate(_billed(event, said, base))
+    ]
+
+
+def _opened(event: EventIn, pointer: str) -> object:
+    """What the response says; the event keeps its canonical form. None where it is null."""
+    said, same = read_raw(event.response, pointer)
+    event.response = NO_RESPONSE if said is None else same
+    return said
+
+
+def _said_twice(base: str) -> InvalidInput:
+    detail = "send `usage` or `response`, not both"
+    pointers = (f"{base}/usage", f"{base}/response")
+    return InvalidInput(detail, errors=[{"pointer": one, "detail": detail} for one in pointers])
+
+
+def _billed(event: EventIn, said: object, base: str) -> list[Billed]:
+    try:
+        found = read_response(said, provider=event.provider or None, api=event.api or None)
+    except InvalidInput as error:
+        places = [one | {"pointer": base + one["pointer"]} for one in error.extra["errors"]]
+        raise InvalidInput(error.detail, errors=places) from None
+    if len(found) > MAX_BILLED:
+        raise InvalidInput.at(f"{base}/response", f"bills more than {MAX_BILLED} calls")
+    return found
+
+
+def _as_billed(event: EventIn, one: Billed, place: int, pointer: str) -> EventIn:
+    """The event of one billed call: its own model, and the conditions that were reported.
+
+    What belongs to the request as a whole (hold, durations, sizes, retries) stays with the first.
+    """
+    model = (one.model or event.model) if place else (event.model or one.model or "")
+    if one.model:
+        _check_reported(one.model, 256, pointer)
+    for name, value in one.context.items():
+        _check_reported(name, 64, pointer)
+        _check_reported(value, 512, pointer)
+    context = {**(event.context or {}), **one.context} or None
+    if not place:
+        return replace(event, model=model, context=context, response=NO_RESPONSE)
+    return replace(
+        event,
+        model=model,
+        context=context,
+        response=NO_RESPONSE,
+        hold_id=None,
+        latency_ms=None,
+        ttft_ms=None,
+        request_bytes=None,
+        response_bytes=None,
+        retry_count=None,
+    )
+
+
+def _check_reported(text: str, longest: int, pointer: str) -> None:
+    """Hold a name out of a response to the bounds of one that the caller gives."""
+    if len(text) > longest:
+        raise InvalidInput.at(pointer, f"names something of more than {longest} characters")
+    check_name(text, pointer, 2 * longest)
+
+
+def _cost(stated: Nanos | None, one: Billed, place: int, pointer: str) -> Nanos | None:
+    """The caller's cost is that of the whole event: booked on its first call."""
+    if stated is not None:
+        return Nanos(0) if place else stated
+    if one.cost_nanos is None:
+        return None
+    if not 0 <= one.cost_nanos <= CEILING:
+        raise InvalidInput.at(pointer, "states a cost that cannot be recorded")
+    return Nanos(one.cost_nanos)
 
 
 def usage_from(event: EventIn, base: str) -> Usage:

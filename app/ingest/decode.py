@@ -1,5 +1,6 @@
 """Bytes to events: exact types, every refusal names its place, nothing is echoed."""
 
+import json
 import re
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -9,10 +10,11 @@ from msgspec import Meta, Struct
 
 from app.core.counters import COUNTERS, MAX_COUNT
 from app.core.errors import InvalidInput, TooLarge
-from app.web.strict import UNREADABLE, refusal, refuse_repeated_keys
+from app.web.strict import BACKSLASH, UNREADABLE, refusal, refuse_repeated_keys
 
 MAX_EVENTS: Final = 10_000
 ONE_EVENT_BYTES: Final = 1 << 20
+TOO_LONG: Final = "one event is at most 1 MiB"
 BATCH_BYTES: Final = 16 << 20
 
 Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
@@ -52,9 +54,14 @@ class UsageIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
 if UsageIn.__struct_fields__ != COUNTERS:
     raise RuntimeError("UsageIn must have the counters in their order")
 
+NO_RESPONSE: Final = msgspec.Raw()
+
 
 class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """One event as it is sent. Encoding it again gives the body that duplicates are told by."""
+    """One event as it is sent. Encoding it again gives the body that duplicates are told by.
+
+    `response` is any JSON, still unread; `read_raw` opens it.
+    """
 
     user_id: Name
     id: Annotated[str, Meta(min_length=1, max_length=512)] = ""
@@ -83,11 +90,14 @@ class EventIn(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     tags: dict[Annotated[str, Meta(min_length=1, max_length=64)], Text] | None = None
     cost_usd: Annotated[str, Meta(max_length=40)] | None = None
     hold_id: Name | None = None
+    response: msgspec.Raw = NO_RESPONSE
+    api: Annotated[str, Meta(min_length=1, max_length=64)] = ""
 
 
 _one = msgspec.json.Decoder(EventIn)
 _many = msgspec.json.Decoder(list[EventIn])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
+_any = msgspec.json.Decoder()
 
 Refused = InvalidInput
 """What takes an event's place in a batch when it could not be read."""
@@ -100,7 +110,7 @@ def decode_one(body: bytes) -> tuple[EventIn, bytes]:
         InvalidInput: not JSON, not an event; `errors` names the place.
     """
     if len(body) > ONE_EVENT_BYTES:
-        raise TooLarge("one event is at most 1 MiB")
+        raise TooLarge(TOO_LONG)
     try:
         event = _one.decode(body)
     except UNREADABLE as error:
@@ -127,10 +137,13 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
         return _bounded(events)
     _refuse_floods(body)
     try:
-        raws = _raws.decode(body)
+        items = [bytes(raw) for raw in _raws.decode(body)]
     except UNREADABLE as error:
-        raise refusal(error, "") from None
-    return [_item(bytes(raw), place) for place, raw in enumerate(_bounded(raws))]
+        found = _items(body)
+        if found is None:
+            raise refusal(error, "") from None
+        items = found
+    return [_item(item, place) for place, item in enumerate(_bounded(items))]
 
 
 def decode_lines(body: bytes) -> list[EventIn | Refused]:
@@ -172,7 +185,40 @@ def _bounded(found: list[Any]) -> list[Any]:
     return found
 
 
+_lenient = json.JSONDecoder()
+_GAP = re.compile(r"[ \t\r\n]*")
+
+
+def _items(body: bytes) -> list[bytes] | None:
+    """The items of an array of which some may hold half a character; None if it is no array."""
+    if b"\\u" not in body:
+        return None
+    found: list[bytes] = []
+    try:
+        text = body.decode()
+        at = _after(_GAP, text, 0)
+        mark = "["
+        while text[at] == mark and len(found) <= MAX_EVENTS:
+            start = _after(_GAP, text, at + 1)
+            end = _lenient.raw_decode(text, start)[1]
+            found.append(text[start:end].encode())
+            at, mark = _after(_GAP, text, end), ","
+        if len(found) > MAX_EVENTS:
+            raise TooLarge(f"at most {MAX_EVENTS:,} events in one request")
+        whole = text[at] == "]" and _after(_GAP, text, at + 1) == len(text)
+    except (ValueError, RecursionError, IndexError):
+        return None
+    return found if whole and found else None
+
+
+def _after(gap: re.Pattern[str], text: str, at: int) -> int:
+    found = gap.match(text, at)
+    return at if found is None else found.end()
+
+
 def _item(raw: bytes, place: int) -> EventIn | Refused:
+    if len(raw) > ONE_EVENT_BYTES:
+        return InvalidInput.at(f"/{place}", TOO_LONG)
     try:
         return decode_one(raw)[0]
     except InvalidInput as error:
@@ -189,4 +235,25 @@ def canonical(event: EventIn) -> bytes:
 
 def _may_repeat_keys(body: bytes, same: bytes) -> bool:
     """Whether the body has more strings than its canonical form; cheap, errs towards True."""
-    return body.count(b'"') != same.count(b'"')
+    if body.count(b'"') != same.count(b'"'):
+        return True
+    return BACKSLASH in body and b"\\u0022" in body
+
+
+def read_raw(raw: msgspec.Raw, pointer: str) -> tuple[object, msgspec.Raw]:
+    """Read any JSON; the second value is its canonical form, without spacing and order.
+
+    Raises:
+        InvalidInput: too long, a key given twice, or no value that JSON can say.
+    """
+    sent = bytes(raw)
+    if len(sent) > ONE_EVENT_BYTES:
+        raise InvalidInput.at(pointer, TOO_LONG)
+    try:
+        value = _any.decode(sent)
+        same = _canonical.encode(value)
+    except UNREADABLE as error:
+        raise refusal(error, pointer) from None
+    if _may_repeat_keys(sent, same):
+        refuse_repeated_keys(sent, pointer)
+    return value, msgspec.Raw(same)

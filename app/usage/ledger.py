@@ -84,10 +84,15 @@ def usage_of(entry: Entry) -> Usage:
 
 
 class Logged(NamedTuple):
-    """What became of one call: `recorded`, `duplicate` or `conflict`, and the row that stands."""
+    """What became of one event: `recorded`, `duplicate` or `conflict`, and the row that stands.
+
+    `others` are the further rows of an event that tells of several calls; in a conflict, the rows
+    of other events that stand in its way.
+    """
 
     status: str
     entry: Entry
+    others: tuple[Entry, ...] = ()
 
 
 _append = Append(table_of(UsageEvent), Entry._fields, KEY)

@@ -3,7 +3,8 @@
 import json
 import re
 import zlib
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,6 +14,8 @@ from app.core.money import Nanos, from_usd
 T = TypeVar("T")
 MAX_MEMBERS = 64
 """Each member copies what is left of the body: thousands of empty ones would hold up the loop."""
+BACKSLASH, DELETE = b"\\\x7f"
+"""As numbers: looking for one in bytes takes a sixth of the time that a string of one takes."""
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -41,20 +44,63 @@ def _once(pairs: list[tuple[str, Any]]) -> None:
 _PAIRS = json.JSONDecoder(object_pairs_hook=_once)
 
 
-def refuse_repeated_keys(body: bytes) -> None:
-    """Refuse an object that names a key twice: which one counts would be a guess."""
+def refuse_repeated_keys(body: bytes, base: str = "") -> None:
+    """Refuse an object that names a key twice: which one counts would be a guess.
+
+    The refusal points at the key, under the pointer `base`.
+    """
     if b'"' not in body:
         return
     try:
-        _PAIRS.decode(body.decode())
-    except _RepeatedKeyError as error:
-        raise InvalidInput.at(f"/{_escaped(str(error))}", "this key is given twice") from None
+        text = body.decode()
+        _PAIRS.decode(text)
+    except _RepeatedKeyError:
+        pointer = base + _pointer_of_repeated(_MARKED.decode(text))
+        raise InvalidInput.at(pointer, "this key is given twice") from None
     except (ValueError, RecursionError):
         return  # the typed decoder says what is wrong
 
 
 class _RepeatedKeyError(Exception):
     pass
+
+
+class _Repeated(NamedTuple):
+    """Stands for an object that gives this key twice."""
+
+    name: str
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> Any:
+    try:
+        _once(pairs)
+    except _RepeatedKeyError as error:
+        return _Repeated(str(error))
+    return dict(pairs)
+
+
+_MARKED = json.JSONDecoder(object_pairs_hook=_marked)
+
+
+def _pointer_of_repeated(document: Any) -> str:
+    """Where the first object that was marked stands, with the key."""
+    ahead = [("", document)]
+    while ahead:
+        pointer, value = ahead.pop()
+        if isinstance(value, _Repeated):
+            return f"{pointer}/{_escaped(value.name)}"
+        steps: Iterable[tuple[object, Any]] = ()
+        if isinstance(value, dict):
+            steps = value.items()
+        elif isinstance(value, list):
+            steps = enumerate(value)
+        below = [
+            (f"{pointer}/{_escaped(str(step))}", inner)
+            for step, inner in steps
+            if isinstance(inner, dict | list | _Repeated)
+        ]
+        ahead.extend(reversed(below))
+    return ""
 
 
 _AT = re.compile(r" - at `(?:key in )?\$(?P<path>.*)`$", re.DOTALL)
@@ -76,6 +122,8 @@ def refusal(error: Exception, base: str) -> InvalidInput:
     if at := _AT.search(text):
         text = text[: at.start()]
         for step in _STEP.finditer(at["path"]):
+            if step["place"] == "...":  # some key, not said which
+                break
             pointer += f"/{_escaped(step['name'] or step['place'])}"
     if found := _UNKNOWN.search(text) or _MISSING.search(text):
         name = found["name"][:64]
@@ -137,7 +185,7 @@ def check_name(value: str, pointer: str, longest: int = 512) -> str:
 
 def is_plain(body: bytes) -> bool:
     """Whether strings in this JSON can hold nothing but printable ASCII."""
-    return b"\\" not in body and b"\x7f" not in body and body.isascii()
+    return BACKSLASH not in body and DELETE not in body and body.isascii()
 
 
 def stated_cost(text: str, pointer: str) -> Nanos:

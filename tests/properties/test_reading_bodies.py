@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.core.errors import AppError, InvalidInput, TooLarge, UnsupportedMedia
-from app.ingest.calls import Window, call_from
+from app.ingest.calls import Window, calls_from
 from app.ingest.decode import EventIn, canonical, decode_array, decode_lines, decode_one
 from app.web.strict import check_name, inflate, is_plain
 
@@ -68,13 +68,15 @@ def judged(body: bytes) -> None:
     assert decode_one(same)[0] == event
     assert canonical(event) == same
     try:
-        call = call_from(event, NOW, Window(), plain=is_plain(body), body=same)
+        calls = calls_from(event, NOW, Window(), plain=is_plain(body), body=same)
     except AppError as error:
         assert_refusal(error, body)
         return
-    assert call.at.tzinfo is UTC
-    assert all(type(value) is int and value >= 0 for value in call.usage)
-    assert -(2**63) <= call.body_hash < 2**63
+    assert [call.place for call in calls] == list(range(len(calls)))
+    for call in calls:
+        assert call.at.tzinfo is UTC
+        assert all(type(value) is int and value >= 0 for value in call.usage)
+        assert -(2**63) <= call.body_hash < 2**63
 
 
 @settings(max_examples=300)
@@ -142,7 +144,7 @@ WRONG: list[Any] = [
 def test_a_refusal_never_echoes_what_was_sent(value: Any) -> None:
     body = written(value)
     with pytest.raises(AppError) as refused:
-        call_from(decode_one(body)[0], NOW, Window(), plain=is_plain(body))
+        calls_from(decode_one(body)[0], NOW, Window(), plain=is_plain(body))
     told = f"{refused.value.detail} {refused.value.extra}"
     assert SECRET[:65] not in told
 

@@ -1,0 +1,88 @@
+"""An event that tells of several calls is recorded whole or not at all."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from app.db.engine import Tx
+from app.usage.ledger import Entry, Logged, append, find_many
+
+Id = tuple[str, str]
+Event = Sequence[Entry]
+
+
+class Torn(Exception):
+    """Another writer took one of an event's ids in between: nothing of this may be committed."""
+
+
+async def append_whole(
+    tx: Tx, entries: Sequence[Entry], places: Sequence[int], *, again: bool = False
+) -> tuple[list[Entry], list[Logged]]:
+    """Append events; `places` counts each event's entries from 0.
+
+    Returns the entries that are new, and what became of each event. An event of several entries
+    is a `duplicate` if its first one is, and a `conflict` if any of its ids stands for something
+    else; nothing of it is written then. `again` is as for `append`.
+
+    Raises:
+        Torn: roll back and try again.
+    """
+    if not entries:
+        return [], []
+    if not any(places):
+        return await append(tx, entries, again=again)
+    events = _events(entries, places)
+    ids = {entry[:2] for event in events if len(event) > 1 for entry in event}
+    standing: dict[Id, Entry] = {entry[:2]: entry for entry in await find_many(tx, sorted(ids))}
+    admitted = _admitted(events, standing.keys())
+    wanted = [
+        entry for event, fits in zip(events, admitted, strict=True) if fits for entry in event
+    ]
+    fresh: list[Entry] = []
+    rows: list[Logged] = []
+    if wanted:
+        fresh, rows = await append(tx, wanted, again=again)
+    standing |= {row.entry[:2]: row.entry for row in rows}
+    new = {entry[:2] for entry in fresh}
+    logged, left = [], iter(rows)
+    for event, fits in zip(events, admitted, strict=True):
+        told = [next(left) for _ in event] if fits else []
+        if fits and len(event) == 1:
+            logged.append(told[0])
+            continue
+        written = sum(entry[:2] in new for entry in event) if fits else 0
+        if written == len(event):
+            logged.append(Logged("recorded", event[0], tuple(event[1:])))
+        elif written:
+            raise Torn
+        else:
+            logged.append(_stood(event, standing, again))
+    return fresh, logged
+
+
+def _events(entries: Sequence[Entry], places: Sequence[int]) -> list[Event]:
+    starts = [index for index, place in enumerate(places) if not place]
+    ends = [*starts[1:], len(entries)]
+    return [entries[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def _admitted(events: Sequence[Event], stored: Collection[Id]) -> list[bool]:
+    """Whether each event may be written: of several entries, all ids must still be free."""
+    taken = set(stored)
+    found = []
+    for event in events:
+        ids = [entry[:2] for entry in event]
+        fits = len(ids) == 1 or taken.isdisjoint(ids)
+        if fits:
+            taken.update(ids)
+        found.append(fits)
+    return found
+
+
+def _stood(event: Event, standing: Mapping[Id, Entry], again: bool) -> Logged:
+    """What becomes of an event of several entries when some of its ids were taken before."""
+    first = event[0]
+    found = [standing[entry[:2]] for entry in event if entry[:2] in standing]
+    ours = [entry for entry in found if entry.body_hash == first.body_hash]
+    if not ours or ours[0][:2] != first[:2]:
+        return Logged("conflict", first, tuple(entry for entry in found if entry not in ours))
+    recorded = again and ours[0].recorded_at == first.recorded_at
+    return Logged("recorded" if recorded else "duplicate", ours[0], tuple(ours[1:]))
