@@ -234,9 +234,13 @@ class _SqliteTx(Tx):
     async def settled(self) -> None:
         """Stop a statement whose caller gave up on it, so that the connection is free again."""
         running = self._running
-        if running is not None and not running.done():
+        if running is None:
+            return
+        if not running.done():
             self.hot.interrupt()
             await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # nobody waits for it any more, so it is not reported either
 
     def _run(
         self, statement: Executable, parameters: Parameters

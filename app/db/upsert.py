@@ -1,4 +1,4 @@
-"""Many rows in one statement, for both engines: insert what is new, add to what is there.
+"""Many rows in one statement, for both engines: insert, add to what is there, exchange, find.
 
 PostgreSQL takes one array per column (`unnest`), so a statement has as many parameters as the
 table has columns however many rows there are; SQLite takes `executemany`. Both are 1.5-4 times as
@@ -19,13 +19,15 @@ from app.db.types import Moment
 Row = tuple[Any, ...]
 
 
-def _arrays(table: Table, columns: Sequence[str]) -> str:
+def arrays_of(table: Table, columns: Sequence[str]) -> str:
+    """Parameters for `unnest`: one array per column."""
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
     kinds = (table.c[name].type.compile(dialect) for name in columns)
     return ", ".join(f"${place}::{kind}[]" for place, kind in enumerate(kinds, 1))
 
 
-def _list(names: Iterable[str]) -> str:
+def list_of(names: Iterable[str]) -> str:
+    """Quoted names, as in a list of columns."""
     return ", ".join(f'"{name}"' for name in names)
 
 
@@ -48,7 +50,7 @@ def _in_micros(values: Iterable[Any]) -> list[Any]:
 class Append:
     """Insert rows whose key is new; a row whose key exists is left alone."""
 
-    COPY_ROWS = 8
+    COPY_ROWS: int = 8
     """From so many rows on PostgreSQL takes them by COPY, 3 times as fast as `unnest`."""
     PATIENCE = 16
     """After a COPY that met a key that exists, so many batches go the way that expects some."""
@@ -56,14 +58,14 @@ class Append:
     def __init__(self, table: Table, columns: Sequence[str], key: Sequence[str]) -> None:
         self._table, self._columns, self._wary = table.name, tuple(columns), 0
         self._moments = _moments(table, columns)
-        into = f'INTO "{table.name}" ({_list(columns)})'
+        into = f'INTO "{table.name}" ({list_of(columns)})'
         marks = ", ".join("?" * len(columns))
         self._sqlite = f"INSERT OR IGNORE {into} VALUES ({marks})"
         self._newest = f'SELECT max(rowid) FROM "{table.name}"'
-        self._since = f'SELECT {_list(key)} FROM "{table.name}" WHERE rowid > ?'
+        self._since = f'SELECT {list_of(key)} FROM "{table.name}" WHERE rowid > ?'
         self._postgres = (
-            f"INSERT {into} SELECT * FROM unnest({_arrays(table, columns)}) "
-            f"ON CONFLICT ({_list(key)}) DO NOTHING RETURNING {_list(key)}"
+            f"INSERT {into} SELECT * FROM unnest({arrays_of(table, columns)}) "
+            f"ON CONFLICT ({list_of(key)}) DO NOTHING RETURNING {list_of(key)}"
         )
 
     async def __call__(self, tx: Tx, rows: Sequence[Row]) -> set[Row] | None:
@@ -129,23 +131,24 @@ class AddTo:
         return found
 
     def _made(self, columns: Sequence[str]) -> tuple[str, str]:
-        into = f'INTO "{self._table.name}" AS t ({_list(columns)})'
+        into = f'INTO "{self._table.name}" AS t ({list_of(columns)})'
         add = columns[len(self._key) :]
         grown = ", ".join(f'"{name}" = {self._sum(name)}' for name in add)
-        end = f"ON CONFLICT ({_list(self._key)}) DO UPDATE SET {grown}"
+        end = f"ON CONFLICT ({list_of(self._key)}) DO UPDATE SET {grown}"
         if self._returning:
-            end += f" RETURNING {_list(self._returning)}"
+            end += f" RETURNING {list_of(self._returning)}"
         marks = ", ".join("?" * len(columns))
         return (
             f"INSERT {into} VALUES ({marks}) {end}",
-            f"INSERT {into} SELECT * FROM unnest({_arrays(self._table, columns)}) {end}",
+            f"INSERT {into} SELECT * FROM unnest({arrays_of(self._table, columns)}) {end}",
         )
 
     def _sum(self, name: str) -> str:
         both = f't."{name}" + excluded."{name}"'
         if self._ceiling is None:
             return both
-        full = f't."{name}" > {self._ceiling} - excluded."{name}"'
+        more = f'excluded."{name}"'
+        full = f'CASE WHEN {more} > 0 THEN t."{name}" > {self._ceiling} - {more} ELSE false END'
         return f"CASE WHEN {full} THEN {self._ceiling} ELSE {both} END"
 
     async def __call__(self, tx: Tx, rows: Iterable[Row]) -> list[Row]:
@@ -172,17 +175,64 @@ class AddTo:
         return []
 
 
+class Exchange:
+    """Set columns to new values, in the rows where they still have the old ones."""
+
+    def __init__(
+        self,
+        table: Table,
+        key: Sequence[str],
+        columns: Sequence[str],
+        returning: Sequence[str] = (),
+    ) -> None:
+        self._width, self._middle = len(key), len(key) + len(columns)
+        old, new = ([f"{age}_{name}" for name in columns] for age in ("old", "new"))
+        marks = ", ".join(f'"{name}" = ?' for name in columns)
+        match = [f'"{name}" = ?' for name in key] + [f'"{name}" IS ?' for name in columns]
+        self._sqlite = (
+            f'UPDATE "{table.name}" SET {marks} WHERE {" AND ".join(match)} '
+            f"RETURNING {list_of((*key, *returning))}"
+        )
+        change = ", ".join(f'"{name}" = k."new_{name}"' for name in columns)
+        match = [f't."{name}" = k."{name}"' for name in key]
+        match += [f't."{name}" IS NOT DISTINCT FROM k."old_{name}"' for name in columns]
+        shown = ", ".join(f't."{name}"' for name in (*key, *returning))
+        self._postgres = (
+            f'UPDATE "{table.name}" AS t SET {change} '
+            f"FROM unnest({arrays_of(table, (*key, *columns, *columns))}) "
+            f"AS k({list_of((*key, *old, *new))}) WHERE {' AND '.join(match)} RETURNING {shown}"
+        )
+
+    async def __call__(self, tx: Tx, rows: Iterable[Row]) -> set[Row]:
+        """Change the rows, each given as (key, old values, new values).
+
+        Returns the key of each that had the old ones, with the `returning` columns.
+        """
+        width, middle = self._width, self._middle
+        ordered = sorted(rows, key=lambda row: row[:width])
+        if not ordered:
+            return set()
+        if isinstance(tx, PostgresTx):
+            found = await tx.hot.fetch(self._postgres, *zip(*ordered, strict=True))
+            return {tuple(row) for row in found}
+        return {
+            key
+            for row in ordered
+            for key in tx.hot.execute(self._sqlite, (*row[middle:], *row[:middle]))
+        }
+
+
 class Find:
     """Fetch rows by their whole key, many at once; keys that are not there give nothing."""
 
     def __init__(self, table: Table, key: Sequence[str], columns: Sequence[str]) -> None:
-        self._sqlite = f'SELECT {_list(columns)} FROM "{table.name}" WHERE ' + " AND ".join(
+        self._sqlite = f'SELECT {list_of(columns)} FROM "{table.name}" WHERE ' + " AND ".join(
             f'"{name}" = ?' for name in key
         )
         shown = ", ".join(f't."{name}"' for name in columns)
         match = " AND ".join(f't."{name}" = k."{name}"' for name in key)
         self._postgres = (
-            f"SELECT {shown} FROM unnest({_arrays(table, key)}) AS k({_list(key)}) "
+            f"SELECT {shown} FROM unnest({arrays_of(table, key)}) AS k({list_of(key)}) "
             f'JOIN "{table.name}" AS t ON {match}'
         )
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from operator import add, attrgetter
 from typing import Any, NamedTuple
@@ -13,6 +13,8 @@ from app.summaries.tables import MEASURES
 from app.usage.ledger import Entry
 
 Measures = list[int]
+Amounts = list[tuple[int, int]]
+"""Places in `MEASURES`, and how much each one grows."""
 PeriodKey = tuple[str, datetime, str, str]
 HourKey = tuple[str, datetime, str, str, str]
 DimensionKey = tuple[datetime, str, str]
@@ -63,7 +65,7 @@ def bucket_of(latency_us: int) -> str:
     return BUCKETS[bisect_left(LATENCY_BOUNDS_US, latency_us)]
 
 
-def measures_of(entry: Entry) -> list[tuple[int, int]]:
+def measures_of(entry: Entry) -> Amounts:
     """What one entry adds: (place in `MEASURES`, amount) for each amount that is not zero."""
     found = [(0, 1)]
     if entry.status_code >= 400:
@@ -88,11 +90,30 @@ def measures_of(entry: Entry) -> list[tuple[int, int]]:
     return found
 
 
-def fold(entries: Iterable[Entry], agreements: Mapping[str, Agreement]) -> Change:
+def recost(entry: Entry, cost_nanos: int | None) -> Amounts:
+    """What an entry adds when it comes to cost this, after `measures_of` added what it did cost."""
+    found = []
+    more = (cost_nanos or 0) - (entry.cost_nanos or 0)
+    if more:
+        found.append((_COST, more))
+    unpriced = (cost_nanos is None) - (entry.cost_nanos is None)
+    if unpriced:
+        found.append((_UNPRICED, unpriced))
+    return found
+
+
+def fold(
+    entries: Iterable[Entry],
+    agreements: Mapping[str, Agreement],
+    amounts_of: Callable[[Entry], Amounts] = measures_of,
+    *,
+    calls: int = 1,
+) -> Change:
     """Sum the entries by every key that a total is kept under.
 
-    Entries are first summed by everything that any key looks at, so that each one is looked at
-    twice and not once per total that it is part of.
+    `amounts_of` says what an entry adds, and `calls` how many calls it adds to its latency buckets:
+    a change of what it costs adds none. Entries are first summed by everything that any key looks
+    at, so that each one is looked at twice and not once per total that it is part of.
     """
     by_user: dict[tuple[str, datetime, datetime, str, str, str], Measures] = {}
     by_kind: dict[tuple[datetime, tuple[Any, ...]], Measures] = {}
@@ -101,16 +122,16 @@ def fold(entries: Iterable[Entry], agreements: Mapping[str, Agreement]) -> Chang
         user_id, at = entry.user_id, entry.timestamp
         hour = hour_of(at)
         start = agreements[user_id].period_at(at).start
-        amounts = measures_of(entry)
+        amounts = amounts_of(entry)
         key = (user_id, start, hour, entry.provider, entry.model, entry.task_type or "")
         _grow(by_user, key, amounts)
         _grow(by_kind, (hour, _kind_of(entry)), amounts)
-        if entry.latency_us is not None:
-            buckets[hour, "latency", bucket_of(entry.latency_us)] += 1
-        if entry.ttft_us is not None:
-            buckets[hour, "ttft", bucket_of(entry.ttft_us)] += 1
+        if entry.latency_us is not None and calls:
+            buckets[hour, "latency", bucket_of(entry.latency_us)] += calls
+        if entry.ttft_us is not None and calls:
+            buckets[hour, "ttft", bucket_of(entry.ttft_us)] += calls
     dimensions: dict[DimensionKey, Measures] = {
-        key: [calls, *_NOTHING_ELSE] for key, calls in buckets.items()
+        key: [counted, *_NOTHING_ELSE] for key, counted in buckets.items()
     }
     periods: dict[PeriodKey, Measures] = {}
     hours: dict[HourKey, Measures] = {}
@@ -144,6 +165,15 @@ def _dimensions(kind: tuple[Any, ...]) -> list[tuple[str, str]]:
     for dimension, value in zip(_NAMED, kind[4:], strict=True):
         if value is not None:
             found.append((dimension, value))
+    backend, pool, team_id, api_key_id = kind[4:]
+    if backend is not None and pool is not None:
+        found.append(("pool_backend", f"{pool}{SEPARATOR}{backend}"))
+    if team_id is not None or api_key_id is not None:
+        calls = SEPARATOR.join(("", provider, model, endpoint or "", str(status_code)))
+        if team_id is not None:
+            found.append(("team_calls", team_id + calls))
+        if api_key_id is not None:
+            found.append(("key_calls", api_key_id + calls))
     return found
 
 

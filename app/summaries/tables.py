@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Index, text
 from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from app.core.money import Nanos
@@ -56,7 +56,15 @@ class HourTotal(Measures, Base):
     """What one user used of one model for one kind of task in one hour."""
 
     __tablename__ = "hour_totals"
-    __table_args__ = (table_options("user_id", clustered=True),)
+    __table_args__ = (
+        Index(
+            None,
+            *("provider", "model", "hour"),
+            sqlite_where=text("unpriced_calls != 0"),
+            postgresql_where=text("unpriced_calls != 0"),
+        ),
+        table_options("user_id", clustered=True),
+    )
 
     user_id: Mapped[str] = mapped_column(primary_key=True)
     hour: Mapped[datetime] = mapped_column(primary_key=True)
@@ -70,8 +78,9 @@ class HourDimension(Measures, Base):
 
     Every call is in `model`, `endpoint` and `status_code` (so that each sums to the whole), in
     `backend`, `pool`, `team` and `key` where it names one, and in one `latency` and one `ttft`
-    bucket where it carries them. `shard` is the writer's number: writers never queue for a row,
-    readers sum over shards.
+    bucket where it carries them. What a team or a key called is in `team_calls` and `key_calls`,
+    by provider, model, endpoint and status code; a pool's backends are in `pool_backend`. `shard`
+    is the writer's number: writers never queue for a row, readers sum over shards.
     """
 
     __tablename__ = "hour_dimensions"

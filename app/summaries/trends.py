@@ -97,6 +97,22 @@ def last_periods(agreement: Agreement, now: datetime, count: int) -> list[Period
     return found[::-1]
 
 
+def periods_until(
+    agreement: Agreement, moment: datetime, first: datetime, count: int
+) -> list[Period]:
+    """At most `count` periods, newest first: from the one at `moment` to the one at `first`."""
+    found = [agreement.period_at(moment)]
+    while len(found) < count and found[-1].start > max(first, EPOCH):
+        found.append(agreement.period_at(found[-1].start - MICROSECOND))
+    return found
+
+
+async def first_used(tx: Tx, user_id: str) -> datetime | None:
+    """When the first period began in which the user used anything."""
+    row = await tx.first(select(func.min(_total.period_start)).where(_total.user_id == user_id))
+    return None if row is None else row[0]
+
+
 def find_period(agreement: Agreement, text: str) -> Period | None:
     """The period with this key, else the one that begins on this day; of several the last."""
     day = _day(text)

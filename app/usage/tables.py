@@ -1,17 +1,20 @@
-"""The log of calls."""
+"""The log of calls, and every change of what one of them was charged."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, PrimaryKeyConstraint
-from sqlalchemy.orm import Mapped
+from sqlalchemy import Index, PrimaryKeyConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.money import Nanos
 from app.db.types import Base, table_options
 
 
 class UsageEvent(Base):
-    """One call, as it happened. Rows are never changed; a correction is another row.
+    """One call, as it happened. What it used is never changed.
+
+    `cost_nanos`, `cost_status` and `price_ref` are what it is charged at present: another rating
+    changes them in place and leaves a `UsageAdjustment` with what they were.
 
     `body_hash` tells a retry from another event under the same id. A provider or model that the
     caller did not name is an empty string; a counter that is null is 0. The key starts with the
@@ -23,6 +26,12 @@ class UsageEvent(Base):
     __table_args__ = (
         PrimaryKeyConstraint("event_id", "user_id"),
         Index(None, "user_id", "timestamp"),
+        Index(
+            None,
+            *("provider", "model", "timestamp"),
+            sqlite_where=text("cost_status = 'unpriced'"),
+            postgresql_where=text("cost_status = 'unpriced'"),
+        ),
         table_options("user_id"),
     )
 
@@ -78,3 +87,33 @@ class UsageEvent(Base):
     hold_id: Mapped[str | None]
     tags: Mapped[dict[str, Any] | None]
     context: Mapped[dict[str, Any] | None]
+
+
+class UsageAdjustment(Base):
+    """One change of what an event is charged: what stood before, what stands since, and why.
+
+    Rows are added and never changed. `revision` counts the changes of one event from 1, and each
+    one begins where the one before ended; `kind` is `rerate`. `timestamp`, `provider` and `model`
+    are the event's. `job_id` names the re-rate, null where a price that arrived was the reason.
+    """
+
+    __tablename__ = "usage_adjustments"
+    __table_args__ = (table_options("user_id"),)
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    adjusted_at: Mapped[datetime]
+    kind: Mapped[str]
+    reason: Mapped[str]
+    job_id: Mapped[str | None]
+    actor: Mapped[str]
+    timestamp: Mapped[datetime]
+    provider: Mapped[str]
+    model: Mapped[str]
+    old_cost_nanos: Mapped[Nanos | None]
+    new_cost_nanos: Mapped[Nanos | None]
+    old_cost_status: Mapped[str]
+    new_cost_status: Mapped[str]
+    old_price_ref: Mapped[str]
+    new_price_ref: Mapped[str]
