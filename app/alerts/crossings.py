@@ -1,10 +1,12 @@
 """Which thresholds did a counter just pass, and what is said about it? Pure.
 
 A threshold is passed by exactly one step: the one before which it was not reached and after which
-it is. A step that jumps over several passes each of them.
+it is. A step that jumps over several passes each of them. The first step after a raise of the limit
+ended passes also what the standing amount had reached meanwhile. A limit that shadows says nothing.
 """
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import NamedTuple
 
 from app.core.money import to_usd
@@ -19,17 +21,28 @@ class Crossing(NamedTuple):
     threshold: int
 
 
-def crossings(steps: Iterable[Step]) -> Iterator[Crossing]:
-    """Every threshold passed, in order of height."""
+def crossings(steps: Iterable[Step], now: datetime) -> Iterator[Crossing]:
+    """Every threshold of the amounts in force now that was passed, in order of height.
+
+    Where a raise ended in the window, those come again that a step passed since: an alert is
+    written once, whoever passes its threshold again.
+    """
     for step in steps:
-        amount = step.rule.amount
-        if amount is None or step.after <= step.before:
+        rule = step.rule.in_force(now)
+        amount = rule.amount
+        if amount is None or step.after <= step.before or rule.action == "shadow":
             continue
-        for threshold in step.rule.thresholds:
+        before = 0 if _fell_back(step, now) else step.before
+        for threshold in rule.thresholds:
             if percent_reached(step.after, amount, threshold) and not percent_reached(
-                step.before, amount, threshold
+                before, amount, threshold
             ):
-                yield Crossing(step, threshold)
+                yield Crossing(step._replace(rule=rule), threshold)
+
+
+def _fell_back(step: Step, now: datetime) -> bool:
+    until = step.rule.raised_until
+    return until is not None and step.window_start < until <= now
 
 
 def severity_of(threshold: int) -> str:
@@ -56,7 +69,7 @@ def message_of(crossing: Crossing) -> str:
     """One sentence with the figures, thousands separated."""
     step, threshold = crossing
     rule = step.rule
-    used = f"{_amount(rule, step.after)} of {_amount(rule, rule.amount or 0)}"
+    used = f"{amount_text(rule.metric, step.after)} of {amount_text(rule.metric, rule.amount or 0)}"
     what = f"{used} {_noun(rule)} this {rule.window.replace('_', ' ')}"
     if threshold < 100:
         return f"You have used {what}, which is {threshold}% or more of the limit."
@@ -65,8 +78,9 @@ def message_of(crossing: Crossing) -> str:
     return f"You have used {what}. The limit only warns, so calls go on."
 
 
-def _amount(rule: Rule, value: int) -> str:
-    if rule.metric == "cost_usd":
+def amount_text(metric: str, value: int) -> str:
+    """An amount for people, thousands separated, with `$` where it is money."""
+    if metric == "cost_usd":
         whole, dot, fraction = to_usd(value).partition(".")
         return f"${int(whole):,}{dot}{fraction}"
     return f"{value:,}"

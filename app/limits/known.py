@@ -7,6 +7,7 @@ from typing import NamedTuple
 from app.db.engine import Tx
 from app.db.types import instant, table_of
 from app.db.upsert import Find
+from app.limits.match import means
 from app.limits.tables import Limit
 
 CAPACITY = 200_000
@@ -25,19 +26,33 @@ class Rule(NamedTuple):
     endpoint: str | None
     metric: str
     window: str
+    timezone: str
     amount: int | None
     action: str
     thresholds: tuple[int, ...]
     created_at: datetime
     counts_from: datetime
+    raised_amount: int | None = None
+    raised_until: datetime | None = None
+
+    def in_force(self, now: datetime) -> "Rule":
+        """The limit as it is judged at an instant: with the raised amount until that ends.
+
+        `raised_until` is None in what is not raised then.
+        """
+        if self.raised_until is None:
+            return self
+        if self.raised_until <= now:
+            return self._replace(raised_until=None)
+        return self._replace(amount=self.raised_amount)
 
     def matches(self, provider: str | None, model: str | None, endpoint: str | None) -> bool:
         """Whether a call counts towards this limit."""
-        return (
-            (self.provider is None or self.provider == provider)
-            and (self.model is None or self.model == model)
-            and (self.endpoint is None or self.endpoint == endpoint)
-        )
+        if self.endpoint is not None and self.endpoint != endpoint:
+            return False
+        if self.provider is None and self.model is None:
+            return True
+        return means(self.provider, self.model, provider or "", model or "")
 
     def counter_scope(self, user_id: str) -> str:
         """Whose counter it is: a plan's limit counts for each user alone."""
@@ -55,6 +70,7 @@ def rule_of(row: Iterable[object]) -> Rule:
         thresholds=tuple(int(part) for part in text.split(",") if part),
         created_at=instant(values.created_at),
         counts_from=instant(values.counts_from),
+        raised_until=None if values.raised_until is None else instant(values.raised_until),
     )
 
 

@@ -164,7 +164,8 @@ class SubscriptionOut(BaseModel):
     """The newest terms of a user. `implicit`: nobody agreed to them, the user was never seen.
 
     `billing_period` is the running one. Terms start at once, or, where events with a timestamp
-    ahead of the clock are recorded already, right after the last of those.
+    ahead of the clock are recorded already, right after the last of those, or when it was said.
+    `on_expiry` tells what is from `expires_at` on; with `refused` calls that ask are denied now.
     """
 
     user_id: str
@@ -174,6 +175,9 @@ class SubscriptionOut(BaseModel):
     timezone: str
     interval: str
     starts_at: datetime
+    expires_at: datetime | None
+    on_expiry: str | None
+    refused: bool
     billing_period: PeriodOut
     implicit: bool
 
@@ -188,6 +192,9 @@ class SubscriptionOut(BaseModel):
                     "timezone": "UTC",
                     "interval": "month",
                     "starts_at": "2026-11-20T12:30:00Z",
+                    "expires_at": "2027-11-15T00:00:00Z",
+                    "on_expiry": "fallback",
+                    "refused": False,
                     "billing_period": {
                         "key": "2026-11-20",
                         "start": "2026-11-20T12:30:00Z",
@@ -214,6 +221,9 @@ async def subscription_out(
         timezone=terms.timezone,
         interval=terms.interval,
         starts_at=terms.starts_at,
+        expires_at=terms.expires_at,
+        on_expiry=None if terms.expires_at is None else terms.on_expiry,
+        refused=terms.refuses_at(now),
         billing_period=PeriodOut(key=period.key, start=period.start, end=period.end),
         implicit=implicit,
     )
@@ -226,7 +236,7 @@ async def get_subscription(user_id: UserId, key: Reader, db: Db, clock: Now) -> 
     now = clock.now()
 
     async def work(tx: Tx) -> SubscriptionOut:
-        terms = await terms_of(tx, user_id)
+        terms = await terms_of(tx, user_id, now)
         if terms is not None:
             return await subscription_out(tx, user_id, terms, now)
         unseen = calendar_months((await default_plan(tx)).id)

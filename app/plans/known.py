@@ -17,12 +17,15 @@ CAPACITY = 200_000
 
 
 class Agreement:
-    """All terms of one user, oldest first, and the period that was asked for last."""
+    """All terms of one user, oldest first, and the period that was asked for last.
 
-    __slots__ = ("_last", "terms")
+    `terms` holds also those that follow others by themselves; `newest` are the last ones agreed to.
+    """
 
-    def __init__(self, terms: tuple[Terms, ...]) -> None:
-        self.terms = terms
+    __slots__ = ("_last", "newest", "terms")
+
+    def __init__(self, terms: tuple[Terms, ...], newest: Terms) -> None:
+        self.terms, self.newest = terms, newest
         self._last: Period | None = None
 
     def terms_at(self, moment: datetime) -> Terms:
@@ -45,12 +48,17 @@ class Agreement:
 
 
 def agreement_of(rows: Collection[Terms]) -> Agreement:
-    """Terms end where the user's next ones start."""
-    ordered = sorted(rows)
-    ends = [*(row.starts_at for row in ordered[1:]), FAR]
-    return Agreement(
-        tuple(row._replace(ends_at=end) for row, end in zip(ordered, ends, strict=True))
-    )
+    """Terms end where the user's next ones start, or where they expire and others follow."""
+    ordered = sorted(rows, key=lambda row: row.starts_at)
+    found = []
+    for row, later in zip(ordered, [*ordered[1:], None], strict=True):
+        agreed = row._replace(ends_at=FAR if later is None else later.starts_at)
+        following = agreed.after_expiry()
+        if following is None:
+            found.append(agreed)
+        else:
+            found += [agreed._replace(ends_at=following.starts_at), following]
+    return Agreement(tuple(found), ordered[-1])
 
 
 class Agreements:
@@ -112,18 +120,27 @@ class Agreements:
 
 
 _TERMS = ("user_id", "starts_at", "plan_id", "anchor_at", "interval", "timezone")
-_find = Find(table_of(Subscription), ("user_id",), _TERMS)
+_EXPIRY = ("expires_at", "on_expiry", "fallback_plan_id")
+_find = Find(table_of(Subscription), ("user_id",), (*_TERMS, *_EXPIRY))
 _append = Append(table_of(Subscription), (*_TERMS, "created_at"), ("user_id", "starts_at"))
 
 
 async def load(tx: Tx, user_ids: Collection[str]) -> dict[str, Agreement]:
     """Read the terms of these users."""
     terms: dict[str, list[Terms]] = {}
-    for user_id, starts_at, plan_id, anchor_at, interval, timezone in await _find(
-        tx, [(user_id,) for user_id in sorted(user_ids)]
-    ):
-        found = Terms(instant(starts_at), FAR, plan_id, instant(anchor_at), interval, timezone)
-        terms.setdefault(user_id, []).append(found)
+    for (
+        user_id,
+        starts_at,
+        plan_id,
+        anchor_at,
+        interval,
+        timezone,
+        expires_at,
+        *rest,
+    ) in await _find(tx, [(user_id,) for user_id in sorted(user_ids)]):
+        until = None if expires_at is None else instant(expires_at)
+        agreed = (plan_id, instant(anchor_at), interval, timezone, until, *rest)
+        terms.setdefault(user_id, []).append(Terms(instant(starts_at), FAR, *agreed))
     return {user_id: agreement_of(rows) for user_id, rows in terms.items()}
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from app.core.clock import EPOCH
 
+ON_EXPIRY = ("fallback", "renew", "refuse")
 INTERVALS = ("day", "week", "month", "quarter", "year")
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
 _DAYS = {"day": 1, "week": 7}
@@ -27,7 +28,10 @@ class Period(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a user agreed to from `starts_at` until `ends_at`."""
+    """What a user agreed to from `starts_at` until `ends_at`.
+
+    `on_expiry` says what is from `expires_at` on; `fallback_plan_id` is the plan of `fallback`.
+    """
 
     starts_at: datetime
     ends_at: datetime
@@ -35,6 +39,24 @@ class Terms(NamedTuple):
     anchor_at: datetime
     interval: str
     timezone: str
+    expires_at: datetime | None = None
+    on_expiry: str = "fallback"
+    fallback_plan_id: str | None = None
+
+    def after_expiry(self) -> "Terms | None":
+        """The terms that follow by themselves; None where these go on until others start."""
+        expires_at = self.expires_at
+        if expires_at is None or expires_at >= self.ends_at or self.on_expiry == "refuse":
+            return None
+        if self.on_expiry == "renew":
+            return self._replace(starts_at=expires_at, anchor_at=expires_at, expires_at=None)
+        months = calendar_months(self.fallback_plan_id or self.plan_id)
+        return months._replace(starts_at=expires_at, ends_at=self.ends_at)
+
+    def refuses_at(self, moment: datetime) -> bool:
+        """Whether calls that ask first are refused, the subscription being over."""
+        expires_at = self.expires_at
+        return self.on_expiry == "refuse" and expires_at is not None and expires_at <= moment
 
 
 @lru_cache(maxsize=512)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, literal, select, true, tuple_, update
+from sqlalchemy import delete, insert, literal, or_, select, true, tuple_, update
 
 from app.core.clock import EPOCH, MICROSECOND
 from app.core.errors import Conflict, InvalidInput, NotFound
@@ -111,9 +111,9 @@ async def delete_plan(tx: Tx, plan_id: str, now: datetime) -> None:
     plan = await get_plan(tx, plan_id)
     if plan.is_default:
         raise Conflict("this is the default plan; make another one the default first")
-    used = select(Subscription.user_id).where(Subscription.plan_id == plan_id).limit(1)
-    if await tx.first(used) is not None:
-        raise Conflict("somebody is, or was, subscribed to this plan")
+    on_it = or_(Subscription.plan_id == plan_id, Subscription.fallback_plan_id == plan_id)
+    if await tx.first(select(Subscription.user_id).where(on_it).limit(1)) is not None:
+        raise Conflict("somebody is, was or will be subscribed to this plan")
     await tx.run(delete(Plan).where(Plan.id == plan_id))
     await announce(tx, "plans", plan_id, now)
 
@@ -132,57 +132,84 @@ async def _clear_default(tx: Tx) -> None:
 
 
 class Wish(NamedTuple):
-    """What somebody wants to agree to; what is None stays as it is."""
+    """What somebody wants to agree to; what is None stays as it is.
+
+    `expires_at` counts only with `says_expiry`, so that it can also be taken away.
+    """
 
     plan_id: str
     anchor_at: datetime | None
     timezone: str | None
     interval: str | None
+    says_expiry: bool = False
+    expires_at: datetime | None = None
+    on_expiry: str | None = None
 
 
-async def terms_of(tx: Tx, user_id: str) -> Terms | None:
-    """The newest terms of a user (they may start a moment ahead), or None for one never seen."""
+async def terms_of(tx: Tx, user_id: str, now: datetime) -> Terms | None:
+    """The newest terms of a user (they may start ahead), or None for one never seen.
+
+    What expired is followed by what is in force instead.
+    """
     agreement = (await load(tx, [user_id])).get(user_id)
-    return None if agreement is None else agreement.terms[-1]
+    return None if agreement is None else agreement.terms_at(max(now, agreement.newest.starts_at))
 
 
 async def subscribe(
-    tx: Tx, user_id: str, wish: Wish, *, starts_at: datetime, now: datetime
+    tx: Tx, user_id: str, wish: Wish, *, earliest: datetime, starts_at: datetime, now: datetime
 ) -> Terms:
     """Agree to terms and return them.
 
     A user without any terms, who therefore has no events either, gets them for all time, so that
     periods are counted from the anchor both ways. Whoever has terms keeps them until `starts_at`,
-    which the caller chooses (see `limits/manage.next_start`); there a new period starts. Terms that
-    are in force already are not agreed to twice: asking again changes nothing.
+    which is not before `earliest` (see `limits/manage.next_start`); there a new period starts. What
+    was to start after `earliest` is superseded. Terms that are in force already are not agreed to
+    twice: asking again changes nothing, and another expiry alone starts no period.
 
     Raises:
-        InvalidInput: no such plan.
+        InvalidInput: no such plan; an expiry that does not lie ahead, or what is to be without one.
     """
     if await find_plan(tx, wish.plan_id) is None:
         raise InvalidInput.at("/plan_id", "no such plan")
-    current = await terms_of(tx, user_id)
-    wanted = wanted_terms(current, wish)
-    if current is None:
-        await subscribe_new(tx, [user_id], wanted, now)
-        await announce(tx, "subscriptions", user_id, now)
-        return wanted
-    if wanted == current:
-        return current
-    return await _begin(tx, user_id, current, wanted._replace(starts_at=starts_at), now)
+    scheduled = (Subscription.user_id == user_id, Subscription.starts_at > earliest)
+    await tx.run(delete(Subscription).where(*scheduled))
+    agreement = (await load(tx, [user_id])).get(user_id)
+    current = None if agreement is None else agreement.terms_at(starts_at)
+    wanted = wanted_terms(current, wish, (await default_plan(tx)).id)
+    if wish.expires_at is not None and wish.expires_at <= starts_at:
+        raise InvalidInput.at("/expires_at", "must lie ahead, and after the last event recorded")
+    if wish.on_expiry is not None and wanted.expires_at is None:
+        raise InvalidInput.at("/on_expiry", "say when the subscription expires: expires_at")
+    if agreement is None or current is None:
+        await _insert(tx, user_id, wanted, now)
+    elif wanted == current._replace(ends_at=FAR):
+        await announce(tx, "subscriptions", user_id, now)  # what was scheduled may be gone
+    elif _only_expiry_differs(wanted, current) and _may_move(current, agreement.newest, earliest):
+        await _move_expiry(tx, user_id, wanted, now)
+    else:
+        wanted = await _begin(tx, user_id, current, wanted._replace(starts_at=starts_at), now)
+    return (await load(tx, [user_id]))[user_id].terms_at(max(now, wanted.starts_at))
 
 
 async def renew(tx: Tx, user_id: str, *, starts_at: datetime, now: datetime) -> Terms:
-    """Start a new period at `starts_at`, counted from there, on the terms in force."""
-    current = await terms_of(tx, user_id)
-    if current is None:
+    """Start a new period at `starts_at`, counted from there, on the terms in force.
+
+    An expiry that has passed is over: what was refused is allowed again.
+    """
+    agreement = (await load(tx, [user_id])).get(user_id)
+    if agreement is None:
         current = calendar_months((await default_plan(tx)).id)
         await subscribe_new(tx, [user_id], current, now)
+    else:
+        while any(terms.starts_at == starts_at for terms in agreement.terms):
+            starts_at += MICROSECOND
+        current = agreement.terms_at(starts_at)
     wanted = current._replace(starts_at=starts_at, anchor_at=starts_at)
-    return await _begin(tx, user_id, current, wanted, now)
+    begun = await _begin(tx, user_id, current, wanted, now)
+    return (await load(tx, [user_id]))[user_id].terms_at(begun.starts_at)
 
 
-def wanted_terms(current: Terms | None, wish: Wish) -> Terms:
+def wanted_terms(current: Terms | None, wish: Wish, default_plan_id: str) -> Terms:
     """The wish, completed: by what is in force, else by calendar months in UTC."""
     known = current or calendar_months("")
     interval = wish.interval or known.interval
@@ -192,7 +219,13 @@ def wanted_terms(current: Terms | None, wish: Wish) -> Terms:
         anchor = known.anchor_at
         if anchor == calendar_anchor(known.interval, known.timezone):
             anchor = calendar_anchor(interval, timezone)
-    return Terms(known.starts_at, FAR, wish.plan_id, anchor, interval, timezone)
+    agreed = Terms(known.starts_at, FAR, wish.plan_id, anchor, interval, timezone)
+    expires_at = wish.expires_at if wish.says_expiry else known.expires_at
+    if expires_at is None:
+        return agreed
+    on_expiry = wish.on_expiry or known.on_expiry
+    fallback = known.fallback_plan_id or default_plan_id if on_expiry == "fallback" else None
+    return agreed._replace(expires_at=expires_at, on_expiry=on_expiry, fallback_plan_id=fallback)
 
 
 def calendar_anchor(interval: str, timezone: str) -> datetime:
@@ -201,21 +234,58 @@ def calendar_anchor(interval: str, timezone: str) -> datetime:
     return EPOCH.replace(day=day, tzinfo=zone(timezone)).astimezone(EPOCH.tzinfo)
 
 
+def _only_expiry_differs(wanted: Terms, current: Terms) -> bool:
+    return _without_expiry(wanted) == _without_expiry(current)
+
+
+def _without_expiry(terms: Terms) -> Terms:
+    return Terms(*terms[:6])._replace(ends_at=FAR)
+
+
+def _may_move(current: Terms, newest: Terms, earliest: datetime) -> bool:
+    """Whether nothing was counted by the expiry that is: it lies ahead, or ends no period."""
+    stored = current.starts_at == newest.starts_at
+    expires_at = current.expires_at
+    return stored and (
+        expires_at is None or expires_at >= earliest or current.on_expiry == "refuse"
+    )
+
+
+async def _move_expiry(tx: Tx, user_id: str, wanted: Terms, now: datetime) -> None:
+    same = (Subscription.user_id == user_id, Subscription.starts_at == wanted.starts_at)
+    await tx.run(update(Subscription).where(*same).values(**_expiry(wanted)))
+    await announce(tx, "subscriptions", user_id, now)
+
+
 async def _begin(tx: Tx, user_id: str, current: Terms, wanted: Terms, now: datetime) -> Terms:
     """Add the terms; they start after those before them, or two rows would have one key."""
     starts_at = max(wanted.starts_at, current.starts_at + MICROSECOND)
     if wanted.anchor_at == wanted.starts_at:
         wanted = wanted._replace(anchor_at=starts_at)
+    if wanted.expires_at is not None and wanted.expires_at <= starts_at:
+        wanted = Terms(*wanted[:6])
     wanted = wanted._replace(starts_at=starts_at)
+    await _insert(tx, user_id, wanted, now)
+    return wanted
+
+
+async def _insert(tx: Tx, user_id: str, terms: Terms, now: datetime) -> None:
     row = {
         "user_id": user_id,
-        "starts_at": starts_at,
-        "plan_id": wanted.plan_id,
-        "anchor_at": wanted.anchor_at,
-        "interval": wanted.interval,
-        "timezone": wanted.timezone,
+        "starts_at": terms.starts_at,
+        "plan_id": terms.plan_id,
+        "anchor_at": terms.anchor_at,
+        "interval": terms.interval,
+        "timezone": terms.timezone,
         "created_at": now,
     }
-    await tx.run(insert(Subscription), [row])
+    await tx.run(insert(Subscription), [row | _expiry(terms)])
     await announce(tx, "subscriptions", user_id, now)
-    return wanted
+
+
+def _expiry(terms: Terms) -> dict[str, datetime | str | None]:
+    return {
+        "expires_at": terms.expires_at,
+        "on_expiry": terms.on_expiry,
+        "fallback_plan_id": terms.fallback_plan_id,
+    }

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey
+from sqlalchemy import ForeignKey, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db.types import Base, table_options
@@ -23,7 +23,9 @@ class Plan(Base):
 class Subscription(Base):
     """From `starts_at` until the user's next row, periods are counted from `anchor_at`.
 
-    A renewal, a reset or a new plan is another row: what was agreed before stays readable.
+    A renewal, a reset or a new plan is another row: what was agreed before stays readable. At
+    `expires_at`, if there is one, it goes on as `on_expiry` says: `fallback` to `fallback_plan_id`,
+    `renew`, or `refuse`. Only that may change in a row, and only while nothing is counted after it.
     """
 
     __tablename__ = "subscriptions"
@@ -36,3 +38,6 @@ class Subscription(Base):
     interval: Mapped[str]
     timezone: Mapped[str]
     created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    on_expiry: Mapped[str] = mapped_column(server_default=text("'fallback'"))
+    fallback_plan_id: Mapped[str | None]

@@ -54,7 +54,10 @@ async def test_a_limit_is_made_read_and_deleted(client: httpx.AsyncClient) -> No
         "match": {},
         "metric": "calls",
         "window": "day",
+        "timezone": "UTC",
         "amount": 10,
+        "standing_amount": 10,
+        "raised_until": None,
         "action": "block",
         "thresholds": [80, 90, 100],
         "created_at": "2026-11-20T12:30:00Z",
@@ -137,6 +140,11 @@ async def test_an_amount_comes_back_as_it_went_in(
         ({"metric": "dollars"}, "/metric"),
         ({"metric": ["calls"]}, "/metric"),
         ({"window": "fortnight"}, "/window"),
+        ({"timezone": "Nowhere/City"}, "/timezone"),
+        ({"timezone": "../etc/passwd"}, "/timezone"),
+        ({"timezone": ""}, "/timezone"),
+        ({"timezone": None}, "/timezone"),
+        ({"timezone": 1}, "/timezone"),
         ({"amount": -1}, "/amount"),
         ({"amount": True}, "/amount"),
         ({"amount": "10"}, "/amount"),
@@ -253,7 +261,8 @@ async def test_a_limit_that_counts_something_else_starts_anew(
     money = await client.patch(path, json={"metric": "cost_usd", "amount": "5"})
     assert money.json()["amount"] == "5"
     whole = await client.put(path, json=LIMIT | {"scope": {"user_id": "bob"}})
-    assert whole.json() == made | {"scope": {"user_id": "bob"}, "amount": 10}
+    amounts = {"amount": 10, "standing_amount": 10}
+    assert whole.json() == made | {"scope": {"user_id": "bob"}} | amounts
     assert await used(client) == {}
     assert await used(client, "bob") == {"daily calls": 0}
     await event(client, "bob")
@@ -315,6 +324,8 @@ async def test_every_route_is_in_openapi_with_examples(client: httpx.AsyncClient
     for path, methods in {
         "/v1/limits": {"get", "post"},
         "/v1/limits/{limit_id}": {"get", "put", "patch", "delete"},
+        "/v1/limits/{limit_id}/raise": {"post", "delete"},
+        "/v1/limits/{limit_id}/raises": {"get"},
         "/v1/limits/check": {"post"},
         "/v1/users/{user_id}/limits": {"get"},
         "/v1/users/{user_id}/alerts": {"get"},
