@@ -9,7 +9,7 @@ from app.alerts.tables import Alert
 from app.core.errors import NotFound
 from app.db.engine import Tx
 from app.limits.known import Rule
-from app.limits.manage import running
+from app.limits.running import running
 
 
 class AlertRow(NamedTuple):
@@ -26,17 +26,28 @@ class AlertRow(NamedTuple):
     billing_period: str
     created_at: datetime
     read_at: datetime | None
+    sent_at: datetime | None
 
 
 _COLUMNS = tuple(getattr(Alert, name) for name in AlertRow._fields)
 
 
 async def list_alerts(
-    tx: Tx, scope_key: str, *, unread: bool, before: tuple[datetime, str] | None, limit: int
+    tx: Tx,
+    scope_key: str | None,
+    *,
+    unread: bool,
+    kind: str | None = None,
+    before: tuple[datetime, str] | None,
+    limit: int,
 ) -> list[AlertRow]:
-    """At most `limit` alerts of a scope, newest first."""
-    query = select(*_COLUMNS).where(Alert.scope_key == scope_key).limit(limit)
+    """At most `limit` alerts of a scope or of all, of one type or of all, newest first."""
+    query = select(*_COLUMNS).limit(limit)
     query = query.order_by(Alert.created_at.desc(), Alert.id.desc())
+    if scope_key is not None:
+        query = query.where(Alert.scope_key == scope_key)
+    if kind is not None:
+        query = query.where(Alert.type == kind)
     if unread:
         query = query.where(Alert.read_at.is_(None))
     if before is not None:

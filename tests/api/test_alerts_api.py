@@ -39,7 +39,7 @@ async def test_alerts_are_listed_and_read(client: httpx.AsyncClient, clock: Froz
     first = found[0]
     assert first.keys() == {
         *("id", "limit_id", "type", "severity", "threshold", "title", "message"),
-        *("billing_period", "created_at", "read"),
+        *("billing_period", "created_at", "read", "sent_at"),
     }
     assert first["limit_id"] == limit_id
     assert first["billing_period"] == "2026-11"
