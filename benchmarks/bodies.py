@@ -164,3 +164,34 @@ def limits(user_id: str) -> list[dict[str, object]]:
             **shared,
         },
     ]
+
+
+HOLD_TOKENS = 100
+
+
+def hot_limit(amount: int) -> dict[str, object]:
+    """The one limit that every hold is held against, on one user."""
+    return {
+        "name": "Tokens of a hot user",
+        "scope": {"user_id": user(0)},
+        "metric": "tokens",
+        "window": "lifetime",
+        "amount": amount,
+        "action": "block",
+        "thresholds": [100],
+    }
+
+
+def holds() -> MakeBody:
+    """Holds of one user, each under an id of its own."""
+    next_id = id_maker()
+    asked = {
+        "id": "%s",
+        "user_id": user(0),
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "usage": {"input_tokens": HOLD_TOKENS},
+        "ttl_s": 3600,
+    }
+    before, after = json.dumps(asked).encode().split(b"%s")
+    return lambda: before + next_id() + after

@@ -46,6 +46,17 @@ async def post_check(question: Question) -> dict[str, bool]:
     return {"allowed": True}
 
 
+class Reservation(Question):
+    id: str
+    usage: Usage
+    ttl_s: int
+
+
+@app.post("/v1/holds", status_code=201, response_model=None)
+async def post_hold(reservation: Reservation) -> dict[str, str]:
+    return {"id": reservation.id, "status": "ignored"}
+
+
 @app.get("/readyz", response_model=None)
 async def ready() -> dict[str, bool]:
     return {"ready": True}

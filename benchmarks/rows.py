@@ -207,6 +207,10 @@ BATCH_TARGETS: dict[Engine, Target] = {
     "sqlite": Target("ratio", at_least=0.4),
     "postgres": Target("ratio", at_least=0.35),
 }
+HOLD_TARGETS: dict[Engine, Target] = {
+    "sqlite": Target("ratio", at_least=1.0),
+    "postgres": Target("ratio", at_least=1.0),
+}
 CHECK_TARGETS: dict[Engine, Target] = {
     "sqlite": Target("ratio", at_least=1.8),
     "postgres": Target("ratio", at_least=1.0),
@@ -317,6 +321,60 @@ def check(bench: Bench, engine: Engine) -> Iterator[Row]:
         problems += _words(tollgate, found["Tollgate"])
     name, target = f"check-{engine}", CHECK_TARGETS[engine]
     yield _against(name, title, target, found["Tollgate"], "no-op", found["no-op"], problems)
+
+
+def hold(bench: Bench, engine: Engine) -> Iterator[Row]:
+    """Reserve before a call: 64 callers, all on one counter; what is held is read at the end.
+
+    The limit is then narrowed and run into: not one token too many is held.
+    """
+    title = f"holds on one hot key, 64 connections, {ENGINE_TITLES[engine]}"
+    url = bench.new_database(engine, "hold")
+    noop = bench.noop()
+    with servers.tollgate(bench.folder, bench.server_cpu, url) as tollgate:
+        wide = bodies.hot_limit(10**15)
+        status, answer = servers.request(tollgate.port, "POST", "/v1/limits", body=wide)
+        problems = [] if status == 201 else [f"POST /v1/limits: {status} {answer[:300]!r}"]
+        path, make = "/v1/holds", bodies.holds
+        found = bench.take_turns(
+            title,
+            [
+                Lane("no-op", noop, bench.load(noop, path, make, answered)),
+                Lane("Tollgate", tollgate, bench.load(tollgate, path, make, recorded_one)),
+            ],
+        )
+        ours = found["Tollgate"]
+        held = sum(each.done for each in ours) * bodies.HOLD_TOKENS
+        problems += _overshoot(tollgate, held, held)
+        amount = held + HELD_AT_LAST * bodies.HOLD_TOKENS + bodies.HOLD_TOKENS // 2
+        limit_id = json.loads(answer)["id"] if status == 201 else "none"
+        narrow = {"amount": amount}
+        servers.request(tollgate.port, "PATCH", f"/v1/limits/{limit_id}", body=narrow)
+        load = bench.load(tollgate, path, make, granted_or_denied)
+        bench.drive(load._replace(warmup_s=0.0, seconds=min(0.5, load.seconds)), tollgate)
+        full = held + HELD_AT_LAST * bodies.HOLD_TOKENS
+        problems += _overshoot(tollgate, full, amount)
+        problems += _words(tollgate, ours)
+    name, target = f"hold-{engine}", HOLD_TARGETS[engine]
+    yield _against(name, title, target, ours, "no-op", found["no-op"], problems)
+
+
+HELD_AT_LAST = 50
+"""How many more holds fit when the limit is narrowed; every caller has tried by then."""
+
+
+def granted_or_denied(status: int, body: bytes) -> int:
+    return int(status in (201, 429))
+
+
+def _overshoot(server: servers.Server, expected: int, amount: int) -> list[str]:
+    """What is held must be what was granted, and never more than the limit."""
+    path = f"/v1/users/{bodies.user(0)}/limits"
+    _, answer = servers.request(server.port, "GET", path)
+    held = json.loads(answer)["items"][0]["held"]
+    if held > amount:
+        return [f"{held - amount} tokens held beyond the limit"]
+    return [] if held == expected else [f"{held} tokens held, {expected} granted"]
 
 
 def price(bench: Bench) -> Iterator[Row]:
@@ -433,6 +491,18 @@ GROUPS = (
         lambda bench: batch(bench, "postgres"),
         lambda effort: 2 * effort.pairs,
         BATCH_TARGETS["postgres"],
+    ),
+    Group(
+        "hold-sqlite",
+        lambda bench: hold(bench, "sqlite"),
+        lambda effort: 2 * effort.pairs,
+        HOLD_TARGETS["sqlite"],
+    ),
+    Group(
+        "hold-postgres",
+        lambda bench: hold(bench, "postgres"),
+        lambda effort: 2 * effort.pairs,
+        HOLD_TARGETS["postgres"],
     ),
     Group(
         "check-sqlite",

@@ -1,29 +1,21 @@
 """`POST /v1/events`: bytes in, receipts out. Both doors, lean and ordinary, end here."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
-
-import msgspec
-from msgspec import Struct
 
 from app.access.guard import require, require_user, token_of
 from app.access.keys import Key, KeyRing, find_fresh
 from app.core.clock import Clock
-from app.core.counters import COUNTERS, FIRST_SECONDS, as_mapping
-from app.core.errors import (
-    AppError,
-    Forbidden,
-    IdReused,
-    InvalidInput,
-    OutOfWindow,
-)
-from app.core.money import to_usd
+from app.core.errors import AppError, Forbidden, InvalidInput, TooLarge
 from app.db.changes import Feed
 from app.db.engine import Database
-from app.ingest.calls import Call, Window, call_from
+from app.ingest.calls import Call, Window, calls_from
 from app.ingest.decode import (
     BATCH_BYTES,
+    NO_RESPONSE,
     EventIn,
     canonical,
     decode_array,
@@ -31,14 +23,18 @@ from app.ingest.decode import (
     decode_one,
 )
 from app.ingest.intake import Intake, Outcome, Submission
-from app.usage.ledger import Entry, Logged, usage_of
+from app.ingest.receipts import Refusals, all_refused, receipt, summary
 from app.web.lean import LeanAnswer, LeanRequest, media_type
 from app.web.strict import inflate, is_plain
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 _PLAIN_JSON = b"application/json"
-_encode = msgspec.json.Encoder().encode
-Refusals = dict[int, InvalidInput | AppError]
+LONG_BYTES = 64 << 10
+"""What is longer is judged in a thread: a long response may take half a second to read."""
+YIELD_BYTES = 16 << 10
+"""After so much of responses, or some 5 ms, others have a turn."""
+MAX_CALLS = 20_000
+"""How many calls the responses in one request may bill together."""
 
 
 class EventsDoor:
@@ -76,29 +72,13 @@ class EventsDoor:
         except AppError:
             return False
         require(key, "ingest")
-        call = self._one(headers, body, key, now, self._window)
-        answer.render = _receipt
+        event, same, plain = _read_one(headers, body, key)
+        calls = calls_from(event, now, self._window, plain=plain, body=same)
+        answer.render = receipt
         self._intake.enqueue(
-            Submission((call,), key, token, self._feed.version, answer, stand=True)
+            Submission(calls, key, token, self._feed.version, answer, events=1, stand=True)
         )
         return True
-
-    def _one(
-        self,
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        key: Key,
-        now: datetime,
-        window: Window | None,
-    ) -> Call:
-        plain = is_plain(body)
-        event, same = decode_one(body)
-        if b"idempotency-key" in headers:
-            _name_event(event, headers[b"idempotency-key"].decode("latin-1"))
-            same, plain = canonical(event), False
-        if key.user_id is not None:
-            require_user(key, event.user_id)
-        return call_from(event, now, window, plain=plain, body=same)
 
     async def __call__(self, request: LeanRequest) -> LeanAnswer:
         """Answer one request.
@@ -117,21 +97,25 @@ class EventsDoor:
         if encoding := request.header(b"content-encoding").strip().lower():
             body = inflate(body, encoding, BATCH_BYTES)
         if kind == JSON and body.lstrip()[:1] != b"[":
-            call = self._one(request.headers, body, key, now, window)
-            outcome = await self._intake.submit((call,), key, token, version, stand=True)
-            return _receipt(outcome)
+            event, same, plain = _read_one(request.headers, body, key)
+            judge = partial(calls_from, event, now, window, plain=plain, body=same)
+            calls = await asyncio.to_thread(judge) if len(body) > LONG_BYTES else judge()
+            outcome = await self._intake.submit(calls, key, token, version, events=1, stand=True)
+            return receipt(outcome)
         events = decode_array(body) if kind == JSON else decode_lines(body)
         atomic, every = False, False
         if request.query:
             atomic = request.flag("atomic")
             every = "results=all" in request.query
-        calls, refused, places = _judge(events, key, now, window, is_plain(body))
+        calls, refused, places = await _judge(events, key, now, window, is_plain(body))
         if atomic and refused:
-            raise _all_refused(refused)
+            raise all_refused(refused)
         outcome = Outcome([], None, [])
         if calls:
-            outcome = await self._intake.submit(calls, key, token, version, atomic=atomic)
-        return _summary(len(events), places, outcome.logged, refused, every=every)
+            outcome = await self._intake.submit(
+                calls, key, token, version, events=len(places), atomic=atomic
+            )
+        return summary(len(events), places, outcome.logged, refused, every=every)
 
     def _window_for(self, request: LeanRequest, key: Key) -> Window | None:
         if not request.flag("backfill"):
@@ -139,6 +123,18 @@ class EventsDoor:
         if not key.may("manage"):
             raise Forbidden("a backfill needs a key with the scope `manage`", scope="manage")
         return None
+
+
+def _read_one(headers: Mapping[bytes, bytes], body: bytes, key: Key) -> tuple[EventIn, bytes, bool]:
+    """The event, its canonical form, and whether its names are plain."""
+    plain = is_plain(body)
+    event, same = decode_one(body)
+    if b"idempotency-key" in headers:
+        _name_event(event, headers[b"idempotency-key"].decode("latin-1"))
+        same, plain = canonical(event), False
+    if key.user_id is not None:
+        require_user(key, event.user_id)
+    return event, same, plain
 
 
 def _name_event(event: EventIn, given: str) -> None:
@@ -150,173 +146,39 @@ def _name_event(event: EventIn, given: str) -> None:
     event.id = given
 
 
-def _judge(
+async def _judge(
     events: Sequence[EventIn | InvalidInput],
     key: Key,
     now: datetime,
     window: Window | None,
     plain: bool,
 ) -> tuple[list[Call], Refusals, list[int]]:
+    """The calls, why events are refused by their place, and the places of those that are not."""
     calls: list[Call] = []
     refused: Refusals = {}
     places: list[int] = []
     bound = key.user_id
+    unread = 0
     for place, event in enumerate(events):
         if isinstance(event, InvalidInput):
             refused[place] = event
             continue
+        size = 0 if event.response is NO_RESPONSE else memoryview(event.response).nbytes
+        unread += size
+        if unread > YIELD_BYTES:
+            await asyncio.sleep(0)
+            unread = size
         try:
             if bound is not None:
                 require_user(key, event.user_id)
-            calls.append(call_from(event, now, window, plain=plain, base=f"/{place}"))
+            if size > LONG_BYTES:
+                judge = partial(calls_from, plain=plain, base=f"/{place}")
+                calls += await asyncio.to_thread(judge, event, now, window)
+            else:
+                calls += calls_from(event, now, window, plain=plain, base=f"/{place}")
             places.append(place)
         except AppError as error:
             refused[place] = error
+        if len(calls) > MAX_CALLS:
+            raise TooLarge(f"the responses bill at most {MAX_CALLS:,} calls in one request")
     return calls, refused, places
-
-
-# ---- answers ----------------------------------------------------------------------------------
-
-
-class Receipt(Struct, gc=False):
-    """One event's receipt, as the contract has it."""
-
-    id: str
-    status: str
-    user_id: str
-    timestamp: datetime
-    billing_period: str
-    usage: Struct | dict[str, int | float]
-    cost_usd: str | None
-    cost_status: str
-    usage_status: str
-
-
-UsageOut: Any = msgspec.defstruct(
-    "UsageOut",
-    [(name, int, -1 if name in ("input_tokens", "output_tokens") else 0) for name in COUNTERS],
-    omit_defaults=True,
-    gc=False,
-)
-"""Counters for the wire: input and output tokens always, the others where they are not zero."""
-
-
-def _usage_out(entry: Entry) -> Any:
-    usage = usage_of(entry)
-    return as_mapping(usage) if any(usage[FIRST_SECONDS:]) else UsageOut(*usage)
-
-
-def _usd(entry: Entry) -> str | None:
-    return None if entry.cost_nanos is None else to_usd(entry.cost_nanos)
-
-
-def _receipt(outcome: Outcome) -> LeanAnswer:
-    logged = outcome.logged[0]
-    if logged.status == "conflict":
-        raise IdReused(
-            "this user already has another event under this id; the first one stays",
-            id=logged.entry.event_id,
-        )
-    standing, entry = outcome.standing, logged.entry
-    if standing is None:
-        raise RuntimeError("the submission of a single event asks how its user stands")
-    cost = _usd(entry)
-    body = _encode(
-        Receipt(
-            entry.event_id,
-            logged.status,
-            entry.user_id,
-            entry.timestamp,
-            outcome.billing_periods[0],
-            _usage_out(entry),
-            cost,
-            entry.cost_status,
-            standing.usage_status,
-        )
-    )
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    if cost is not None:
-        headers = ((b"x-tollgate-cost-usd", cost.encode()),)
-    if standing.remaining_nanos is not None:
-        left = to_usd(standing.remaining_nanos).encode()
-        headers += ((b"x-tollgate-remaining-usd", left),)
-    return LeanAnswer(201 if logged.status == "recorded" else 200, body, headers)
-
-
-def _all_refused(refused: Refusals) -> AppError:
-    errors = [found for error in refused.values() for found in _errors(error)]
-    if all(isinstance(error, Forbidden) for error in refused.values()):
-        return Forbidden("this key is bound to another user", errors=errors[:100])
-    return InvalidInput("nothing was recorded: some events are not valid", errors=errors[:100])
-
-
-def _errors(error: AppError) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = error.extra.get("errors", [{"pointer": "", "detail": str(error)}])
-    return found
-
-
-def _summary(
-    count: int,
-    places: Sequence[int],
-    logged: Sequence[Logged],
-    refused: Refusals,
-    *,
-    every: bool,
-) -> LeanAnswer:
-    results: dict[int, dict[str, Any]] = {
-        place: {
-            "index": place,
-            "id": None,
-            "status": "out_of_window" if isinstance(error, OutOfWindow) else "rejected",
-            "detail": _errors(error)[0]["detail"],
-            "pointer": _errors(error)[0]["pointer"],
-        }
-        for place, error in refused.items()
-    }
-    recorded = duplicates = cost = 0
-    for place, one in zip(places, logged, strict=True):
-        if one.status == "recorded":
-            recorded += 1
-            cost += one.entry.cost_nanos or 0
-        elif one.status == "duplicate":
-            duplicates += 1
-        else:
-            results[place] = _result(place, one)
-            continue
-        if every:
-            results[place] = _result(place, one)
-    rejected = count - recorded - duplicates
-    status = 200 if not rejected else 422 if rejected == count else 207
-    if rejected == count:
-        status = _status_of_all(refused, logged)
-    body = {
-        "recorded": recorded,
-        "duplicates": duplicates,
-        "rejected": rejected,
-        "cost_usd": to_usd(cost),
-        "results": [results[place] for place in sorted(results)],
-    }
-    return LeanAnswer(status, _encode(body))
-
-
-def _status_of_all(refused: Refusals, logged: Sequence[Logged]) -> int:
-    if logged or not all(isinstance(error, Forbidden) for error in refused.values()):
-        return 422
-    return 403
-
-
-def _result(place: int, one: Logged) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "index": place,
-        "id": one.entry.event_id,
-        "status": "rejected" if one.status == "conflict" else one.status,
-        "detail": "",
-        "pointer": "",
-    }
-    if one.status == "conflict":
-        found["detail"] = "id-reused: this user already has another event under this id"
-        found["pointer"] = f"/{place}/id"
-    else:
-        found["cost_usd"] = _usd(one.entry)
-        found["cost_status"] = one.entry.cost_status
-    return found

@@ -1,4 +1,4 @@
-"""Group commit: every call goes through one queue, and a batch is what arrived meanwhile.
+"""Group commit: calls and holds go through one queue, and a batch is what arrived meanwhile.
 
 Whoever posts hands over calls and waits. A lane takes what has gathered, runs `meter` once for all
 of it in one transaction, and answers each waiter after the commit. There is no timer: while one
@@ -8,7 +8,7 @@ so that the bad call fails alone. When the queue is full, callers are told so an
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -20,12 +20,15 @@ from sqlalchemy import exc as sa_exc
 
 from app.access.keys import Key, KeyRing
 from app.core.clock import Clock
-from app.core.errors import AppError, IdReused, InvalidInput, Unavailable
+from app.core.errors import AppError, HoldClosed, IdReused, InvalidInput, NotFound, Unavailable
 from app.db.changes import Feed
 from app.db.engine import TIMEOUT_S, Database, Lane, Tx
 from app.ingest.calls import Call
 from app.ingest.meter import House, Metered, meter
+from app.ingest.whole import Torn
 from app.limits.check import Standing
+from app.limits.hold_judge import HoldAsk, HoldKey
+from app.limits.holds import Decision, Taken, find_holds
 from app.usage.ledger import Logged
 
 QUEUED_CALLS = 50_000
@@ -38,11 +41,12 @@ SPILL = 1_000_000
 
 @dataclass(slots=True)
 class Outcome:
-    """The answer to one submission."""
+    """The answer to one submission: what became of each event, or of the hold."""
 
     logged: list[Logged]
     standing: Standing | None
     billing_periods: list[str]
+    decision: Decision | None = None
 
 
 class Answer(Protocol):
@@ -54,14 +58,21 @@ class Answer(Protocol):
 
 
 class Submission:
-    """What one request hands over, and where its answer will be."""
+    """What one request hands over, and where its answer will be.
+
+    `events` says of how many events the calls tell. Instead of calls there may be one hold asked
+    for. `settles` names the hold that the calls must end, or nothing of them is recorded.
+    """
 
     __slots__ = (
         "answer",
         "arrived_s",
+        "ask",
         "atomic",
         "calls",
+        "events",
         "key",
+        "settles",
         "spilled",
         "stand",
         "token",
@@ -76,12 +87,21 @@ class Submission:
         version: int,
         answer: Answer,
         *,
+        events: int,
         stand: bool = False,
         atomic: bool = False,
+        ask: HoldAsk | None = None,
+        settles: HoldKey | None = None,
     ) -> None:
+        self.ask, self.settles = ask, settles
         self.calls, self.key, self.token, self.version = calls, key, token, version
-        self.answer, self.stand, self.atomic = answer, stand, atomic
+        self.answer, self.events, self.stand, self.atomic = answer, events, stand, atomic
         self.arrived_s, self.spilled = 0.0, False
+
+    @property
+    def size(self) -> int:
+        """How much of a batch it takes."""
+        return len(self.calls) or 1
 
 
 class Intake:
@@ -100,6 +120,7 @@ class Intake:
     ) -> None:
         self._db, self._feed, self._keys, self._house, self._clock = db, feed, keys, house, clock
         self._queue: deque[Submission] = deque()
+        self._holds: deque[Submission] = deque()
         self._queued_calls = 0
         self._ready = asyncio.Event()
         self._closing = False
@@ -123,16 +144,16 @@ class Intake:
             await lane.close()
 
     def enqueue(self, submission: Submission) -> None:
-        """Hand over calls; the answer comes after their commit.
+        """Hand over calls or a hold; the answer comes after their commit.
 
         Raises:
             Unavailable: the queue is full or closing.
         """
-        if self._closing or self._queued_calls + len(submission.calls) > QUEUED_CALLS:
+        if self._closing or self._queued_calls + submission.size > QUEUED_CALLS:
             raise Unavailable("the intake is full; nothing was recorded")
         submission.arrived_s = self._clock.monotonic_s()
-        self._queue.append(submission)
-        self._queued_calls += len(submission.calls)
+        (self._queue if submission.ask is None else self._holds).append(submission)
+        self._queued_calls += submission.size
         self._ready.set()
 
     async def submit(
@@ -142,29 +163,41 @@ class Intake:
         token: str,
         version: int,
         *,
+        events: int,
         stand: bool = False,
         atomic: bool = False,
+        ask: HoldAsk | None = None,
+        settles: HoldKey | None = None,
     ) -> Outcome:
-        """Hand over calls and wait until they are durable.
+        """Hand over calls, or a hold, and wait until that is durable.
 
         Raises:
             Unavailable: the queue is full or closing, or the database did not take the batch.
             Unauthenticated: the key was revoked in the meantime.
             IdReused: `atomic`, and an id stands for another event.
+            NotFound, HoldClosed: there is no such hold to settle, or it has ended.
         """
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.enqueue(Submission(calls, key, token, version, answer, stand=stand, atomic=atomic))
+        asked = Submission(
+            *(calls, key, token, version, answer),
+            events=events,
+            stand=stand,
+            atomic=atomic,
+            ask=ask,
+            settles=settles,
+        )
+        self.enqueue(asked)
         return await answer
 
     async def _drain(self, lane: Lane, number: int) -> None:
         while True:
-            if not self._queue:
+            if not self._queue and not (self._holds and not number):
                 if self._closing:
                     return
                 self._ready.clear()
                 await self._ready.wait()
             await asyncio.sleep(0)  # let everything that has already arrived join
-            batch = self._refuse_the_late(self._take())
+            batch = self._refuse_the_late(self._take(number))
             if not batch:
                 continue
             try:
@@ -173,23 +206,31 @@ class Intake:
                 logger.exception("intake.failed")
                 _fail(batch, error)
 
-    def _take(self) -> list[Submission]:
-        if not self._queue:
-            return []
-        batch = [self._queue.popleft()]
-        calls = len(batch[0].calls)
-        while self._queue and not batch[0].atomic and not self._queue[0].atomic:
-            if calls + len(self._queue[0].calls) > BATCH_CALLS:
+    def _take(self, number: int) -> list[Submission]:
+        """What this lane records next. Holds all go through the first one.
+
+        They wait for each other's counters anyway: in one batch they do so once.
+        """
+        batch: list[Submission] = []
+        calls = 0
+        while self._holds and not number and calls < BATCH_CALLS:
+            batch.append(self._holds.popleft())
+            calls += 1
+        while self._queue:
+            following = self._queue[0]
+            if batch and (batch[0].atomic or following.atomic):
+                break
+            if batch and calls + following.size > BATCH_CALLS:
                 break
             batch.append(self._queue.popleft())
-            calls += len(batch[-1].calls)
+            calls += following.size
         self._queued_calls -= calls
         return batch
 
     async def _record(self, lane: Lane, number: int, batch: list[Submission]) -> None:
         now, attempts = self._clock.now(), 0
 
-        async def work(tx: Tx) -> list[Outcome]:
+        async def work(tx: Tx) -> list[Outcome | AppError]:
             nonlocal attempts
             attempts += 1
             return await self._work(tx, batch, self._shards[number], now, again=attempts > 1)
@@ -201,13 +242,17 @@ class Intake:
             rest = [one for one in batch if one is not refused.submission]
             if rest:
                 await self._record(lane, number, rest)
+        except (Torn, Taken):  # what came between is committed, so the next attempt sees it
+            await self._record(lane, number, batch)
         except AppError as error:
             _fail(batch, error)
         except _DATA_ERRORS as error:
             await self._split(lane, number, batch, error)
         else:
             for submission, outcome in zip(batch, outcomes, strict=True):
-                if not submission.answer.done():
+                if isinstance(outcome, AppError):
+                    _fail([submission], outcome)
+                elif not submission.answer.done():
                     submission.answer.set_result(outcome)
 
     def _time_left(self, batch: Sequence[Submission]) -> float:
@@ -248,7 +293,7 @@ class Intake:
 
     async def _work(
         self, tx: Tx, batch: Sequence[Submission], shard: int, now: datetime, *, again: bool
-    ) -> list[Outcome]:
+    ) -> list[Outcome | AppError]:
         await self._feed.catch_up(tx)
         for submission in batch:
             if submission.version != self._feed.version:
@@ -256,12 +301,42 @@ class Intake:
                     self._keys.find(submission.token, now)
                 except AppError as error:
                     raise _Refused(submission, error) from None
-        calls = [call for submission in batch for call in submission.calls]
-        stand = {one.calls[0].event.user_id for one in batch if one.stand}
+        late, settled = await _look_at_holds(tx, batch)
+        taken = [one for one in batch if one not in late] if late else batch
+        calls = [call for submission in taken for call in submission.calls]
+        stand = {one.calls[0].event.user_id for one in taken if one.stand}
+        asks = [one.ask for one in taken if one.ask is not None]
         metered = await meter(
-            tx, calls, house=self._house, now=now, shard=shard, stand=stand, again=again
+            *(tx, calls),
+            house=self._house,
+            now=now,
+            shard=shard,
+            stand=stand,
+            again=again,
+            asks=asks,
         )
-        return _outcomes(batch, metered)
+        outcomes = iter(_outcomes(taken, metered, {**settled, **metered.settled}))
+        return [late.get(one) or next(outcomes) for one in batch]
+
+
+async def _look_at_holds(
+    tx: Tx, batch: Sequence[Submission]
+) -> tuple[dict[Submission, AppError], dict[HoldKey, str | None]]:
+    """Who would settle a hold that is not there or has ended, and which event settled which."""
+    settling = [(one, one.settles) for one in batch if one.settles is not None]
+    if not settling:
+        return {}, {}
+    rows = await find_holds(tx, {key for _, key in settling})
+    late: dict[Submission, AppError] = {}
+    for one, key in settling:
+        row = rows.get(key)
+        if row is None:
+            late[one] = NotFound("no such hold", id=key[1])
+        elif row.state == "released" or (
+            row.state == "settled" and row.settled_event_id != one.calls[0].event_id
+        ):
+            late[one] = HoldClosed("this hold has ended; nothing was recorded", state=row.state)
+    return late, {key: row.settled_event_id for key, row in rows.items() if row.state == "settled"}
 
 
 class _Refused(Exception):
@@ -286,11 +361,17 @@ def _fail(batch: Sequence[Submission], error: Exception) -> None:
             submission.answer.set_exception(error)
 
 
-def _outcomes(batch: Sequence[Submission], metered: Metered) -> list[Outcome]:
+def _outcomes(
+    batch: Sequence[Submission], metered: Metered, settled: Mapping[HoldKey, str | None]
+) -> list[Outcome]:
     outcomes, start = [], 0
+    decisions = iter(metered.decisions)
     for submission in batch:
-        logged = metered.logged[start : start + len(submission.calls)]
-        start += len(submission.calls)
+        if submission.ask is not None:
+            outcomes.append(Outcome([], None, [], next(decisions)))
+            continue
+        logged = metered.logged[start : start + submission.events]
+        start += submission.events
         if submission.atomic:
             reused = [place for place, one in enumerate(logged) if one.status == "conflict"]
             if reused:
@@ -299,6 +380,7 @@ def _outcomes(batch: Sequence[Submission], metered: Metered) -> list[Outcome]:
                     for place in reused
                 ]
                 raise _Refused(submission, IdReused("nothing was recorded", errors=errors))
+        _check_settled(submission, logged, settled)
         standing, periods = None, []
         if submission.stand:
             entry = logged[0].entry
@@ -306,3 +388,14 @@ def _outcomes(batch: Sequence[Submission], metered: Metered) -> list[Outcome]:
             periods = [metered.agreements[entry.user_id].period_at(entry.timestamp).key]
         outcomes.append(Outcome(logged, standing, periods))
     return outcomes
+
+
+def _check_settled(
+    submission: Submission, logged: Sequence[Logged], settled: Mapping[HoldKey, str | None]
+) -> None:
+    """Refuse an event that is new and came too late to end its hold."""
+    key = submission.settles
+    if key is None or logged[0].status != "recorded":
+        return
+    if settled.get(key) != logged[0].entry.event_id:
+        raise _Refused(submission, HoldClosed("this hold has ended; nothing was recorded"))

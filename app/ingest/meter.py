@@ -1,24 +1,29 @@
 """The river. Read `meter` and you know what the service does."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 
 from app.alerts.crossings import crossings
 from app.alerts.outbox import raise_alerts
+from app.core.clock import Clock
+from app.db.clock import database_now
 from app.db.engine import Tx
 from app.ingest.calls import Call
+from app.ingest.whole import append_whole
 from app.limits.check import Standing, standings
 from app.limits.counters import count, growths
+from app.limits.hold_judge import HoldAsk, HoldKey, wish_for
+from app.limits.holds import Decision, Ending, Turn, take_turn
 from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements
 from app.pricing.catalog import Catalog
 from app.pricing.known import Prices
 from app.summaries.fold import fold
 from app.summaries.store import apply
-from app.usage.ledger import Entry, Logged, append
+from app.usage.ledger import Entry, Logged
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +33,19 @@ class House:
     prices: Prices
     agreements: Agreements
     rules: Rules
+    clock: Clock = field(default_factory=Clock)
 
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """What became of each call, in order, and where the asked-for users now stand."""
+    """What became of each event and of each hold asked for, and where the named users now stand.
+
+    `settled` says which event ended which hold.
+    """
 
     logged: list[Logged]
+    decisions: list[Decision]
+    settled: Mapping[HoldKey, str | None]
     standings: Mapping[str, Standing]
     agreements: Mapping[str, Agreement]
 
@@ -48,24 +59,76 @@ async def meter(
     shard: int = 0,
     stand: Collection[str] = (),
     again: bool = False,
+    asks: Sequence[HoldAsk] = (),
 ) -> Metered:
     """Record the calls: all of their effects become durable together, and only once.
 
-    `stand` names the users whose usage status the caller wants to know; `again` is as for `append`.
+    Holds that are asked for are granted after the calls are counted, in their order, as far as
+    they fit. `stand` names the users whose usage status the caller wants to know; `again` is as
+    for `append`.
+
+    Raises:
+        Torn, Taken: another writer came between; roll back and try again.
     """
-    agreements = await house.agreements.ensure(tx, {call.event.user_id for call in calls}, now)
-    fresh, logged = await append(
-        tx, [rated(call, house.prices.catalog, now) for call in calls], again=again
+    users = {call.event.user_id for call in calls} | {ask.user_id for ask in asks}
+    agreements = await house.agreements.ensure(tx, users, now)
+    fresh, logged = await append_whole(
+        tx,
+        [rated(call, house.prices.catalog, now) for call in calls],
+        [call.place for call in calls],
+        again=again,
     )
 
     await apply(tx, fold(fresh, agreements), shard)
 
-    await _know_rules(tx, fresh, agreements, house.rules)
-    steps = await count(tx, growths(fresh, agreements, house.rules))
-    await raise_alerts(tx, crossings(steps), now)
+    turn = await count_and_hold(tx, fresh, asks, agreements, house)
+    await raise_alerts(tx, crossings(turn.steps, now), now)
 
-    stood = await standings(tx, stand, agreements, house.rules, now, steps) if stand else {}
-    return Metered(logged, stood, agreements)
+    stood = {}
+    if stand:
+        stood = await standings(tx, stand, agreements, house.rules, now, turn.steps, house.clock)
+    return Metered(logged, turn.decisions, turn.ended, stood, agreements)
+
+
+async def count_and_hold(
+    tx: Tx,
+    entries: Sequence[Entry],
+    asks: Sequence[HoldAsk],
+    agreements: Mapping[str, Agreement],
+    house: House,
+) -> Turn:
+    """Move the counters: what the entries used, what their holds no longer hold, what is granted.
+
+    Of several entries with one hold the first ends it.
+    """
+    await know_rules(tx, entries, agreements, house.rules)
+    grown = growths(entries, agreements, house.rules)
+    endings = {
+        (entry.user_id, entry.hold_id): Ending("settled", entry.event_id)
+        for entry in reversed(entries)
+        if entry.hold_id
+    }
+    if not asks and not endings:
+        return Turn(await count(tx, grown), [], {})
+    now = await database_now(tx, house.clock)
+    await house.rules.load(tx, _scopes_of(asks, agreements, now))
+    wishes = [wish_for(ask, agreements[ask.user_id], house.rules, now) for ask in asks]
+    return await take_turn(tx, grown, wishes, endings, now)
+
+
+def _scopes_of(
+    asks: Sequence[HoldAsk], agreements: Mapping[str, Agreement], now: datetime
+) -> set[str]:
+    return {
+        key
+        for ask in asks
+        for key in scope_keys(
+            ask.user_id,
+            agreements[ask.user_id].terms_at(now).plan_id,
+            ask.team_id,
+            ask.api_key_id,
+        )
+    }
 
 
 def rated(call: Call, catalog: Catalog, now: datetime) -> Entry:
@@ -75,7 +138,13 @@ def rated(call: Call, catalog: Catalog, now: datetime) -> Entry:
         cost, status, price_ref = call.cost_nanos, "provided", ""
     else:
         cost, status, price_ref = catalog.quote(  # type: ignore[assignment]
-            event.provider or None, event.model or None, call.at, call.usage, event.context
+            event.provider or None,
+            event.model or None,
+            call.at,
+            call.usage,
+            event.context,
+            event.user_id,
+            event.team_id,
         )
     row = (
         event.user_id,
@@ -117,12 +186,13 @@ def _json(pairs: dict[str, str]) -> str | None:
     return msgspec.json.encode(pairs).decode() if pairs else None
 
 
-async def _know_rules(
+async def know_rules(
     tx: Tx,
     entries: Sequence[Entry],
     agreements: Mapping[str, Agreement],
     rules: Rules,
 ) -> None:
+    """Have every rule in memory that may apply to these entries."""
     scopes = {
         (
             entry.user_id,

@@ -1,6 +1,6 @@
 """Endpoints for how a user stands against limits, and for what moves the windows of limits.
 
-Limits themselves are managed in `alerts/api.py`: making one may raise alerts.
+Limits themselves are managed in `alerts/limit_api.py`: making one may raise alerts.
 """
 
 from typing import Any, Literal
@@ -40,6 +40,7 @@ _STATE: dict[str, Any] = {
     "resets_at": "2026-12-01T00:00:00Z",
     "action": "block",
     "allowed": True,
+    "raised_until": None,
 }
 
 
@@ -59,6 +60,7 @@ class StateOut(BaseModel):
     resets_at: str
     action: str
     allowed: bool
+    raised_until: str | None
 
     model_config = ConfigDict(json_schema_extra={"examples": [_STATE]})
 
@@ -142,8 +144,7 @@ router.add_api_route(
 async def list_states(user_id: UserId, key: Reader, db: Db, clock: Now) -> Page[StateOut]:
     """Every limit that applies to a user, and how far along it is now."""
     require_user(key, user_id)
-    now = clock.now()
-    states = await db.read(lambda tx: states_now(tx, user_id, now))
+    states = await db.read(lambda tx: states_now(tx, user_id, clock))
     return Page(items=[StateOut(**state_out(state)) for state in states])
 
 
@@ -170,6 +171,9 @@ class SubscriptionIn(Body):
     anchor: Instant | None = None
     timezone: str | None = Field(default=None, min_length=1, max_length=64)
     interval: Literal["month", "year", "quarter", "week", "day"] | None = None
+    starts_at: Instant | None = None
+    expires_at: Instant | None = None
+    on_expiry: Literal["fallback", "renew", "refuse"] | None = None
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -179,6 +183,8 @@ class SubscriptionIn(Body):
                     "anchor": "2026-11-15T00:00:00Z",
                     "timezone": "Europe/Berlin",
                     "interval": "month",
+                    "expires_at": "2027-11-15T00:00:00Z",
+                    "on_expiry": "fallback",
                 }
             ]
         }
@@ -194,10 +200,15 @@ async def put_subscription(
     The first terms of a user nobody ever saw hold for all time: periods are counted from the
     anchor both ways. Whoever has terms, if only by having sent an event, keeps them until now; the
     new ones start a new period at once, or right after the last event recorded with a timestamp
-    ahead of the clock. Nothing that was counted moves. Asking again changes nothing.
+    ahead of the clock, or at `starts_at`. Nothing that was counted moves. Asking again changes
+    nothing, and another expiry alone starts no period. At `expires_at` the user falls back to the
+    default plan of today and calendar months (`fallback`), starts a new period on the same terms
+    (`renew`), or is refused when asking while events still count (`refuse`); null is never.
     """
     require_user(key, user_id)
-    wish = Wish(body.plan_id, body.anchor, body.timezone, body.interval)
+    says_expiry = "expires_at" in body.model_fields_set
+    expiry = (says_expiry, body.expires_at, body.on_expiry)
+    wish = Wish(body.plan_id, body.anchor, body.timezone, body.interval, *expiry)
     if body.anchor is not None and not EPOCH.year <= body.anchor.year <= LAST_ANCHOR_YEAR:
         raise InvalidInput.at("/anchor", f"between {EPOCH.year} and {LAST_ANCHOR_YEAR}")
     if body.timezone is not None:
@@ -206,10 +217,13 @@ async def put_subscription(
         except KeyError:
             raise InvalidInput.at("/timezone", "no such IANA time zone") from None
     now = clock.now()
+    if body.starts_at is not None and body.starts_at <= now:
+        raise InvalidInput.at("/starts_at", "must lie ahead; without it terms start at once")
 
     async def work(tx: Tx) -> SubscriptionOut:
-        starts_at = await next_start(tx, user_id, now)
-        terms = await subscribe(tx, user_id, wish, starts_at=starts_at, now=now)
+        earliest = await next_start(tx, user_id, now)
+        starts_at = max(earliest, body.starts_at or earliest)
+        terms = await subscribe(tx, user_id, wish, earliest=earliest, starts_at=starts_at, now=now)
         return await subscription_out(tx, user_id, terms, now)
 
     return await db.write(work, alone=True)

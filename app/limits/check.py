@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from app.core.clock import Clock
 from app.core.money import Nanos
 from app.db.engine import Tx
-from app.limits.counters import CounterKey, Step, percent_of, stands, status_of
+from app.limits.counters import CounterKey, Level, Step, percent_of, stands, status_of
+from app.limits.held import without_expired
 from app.limits.known import Rule, Rules, scope_keys
 from app.limits.windows import window_of
 from app.plans.known import Agreement
@@ -68,24 +70,27 @@ class Ask(NamedTuple):
 def current_keys(
     rules: Iterable[Rule], agreement: Agreement, user_id: str, now: datetime
 ) -> list[tuple[Rule, CounterKey, datetime]]:
-    """Each rule with the counter of its running window, and when that ends."""
+    """Each rule as it is in force now, the counter of its running window, and when that ends."""
     period = agreement.period_at(now)
     found = []
     for rule in rules:
-        start, end = window_of(rule.window, now, period)
-        found.append((rule, (rule.counter_scope(user_id), rule.id, start), end))
+        start, end = window_of(rule.window, now, period, rule.timezone)
+        found.append((rule.in_force(now), (rule.counter_scope(user_id), rule.id, start), end))
     return found
+
+
+_UNTOUCHED = Level(0, 0)
 
 
 def judge(
     ask: Ask,
     found: Sequence[tuple[Rule, CounterKey, datetime]],
-    counters: Mapping[CounterKey, tuple[int, int]],
+    counters: Mapping[CounterKey, Level],
 ) -> list[State]:
     """Where each limit stands, and whether the call fits under it. Pure."""
     states = []
     for rule, key, end in found:
-        used, held = counters.get(key, (0, 0))
+        used, held = counters.get(key, _UNTOUCHED)
         wanted = ask.wants(rule.metric)
         if rule.amount is None:
             fits = True
@@ -121,10 +126,12 @@ async def standings(
     rules: Rules,
     now: datetime,
     steps: Sequence[Step],
+    clock: Clock,
 ) -> dict[str, Standing]:
     """How these users stand now; counters that `steps` moved are not read again."""
     moved = {
-        (step.scope_key, step.rule.id, step.window_start): (step.after, step.held) for step in steps
+        (step.scope_key, step.rule.id, step.window_start): Level(step.after, step.held)
+        for step in steps
     }
     plans = {user_id: agreements[user_id].terms_at(now).plan_id for user_id in user_ids}
     wanted = {key for who, plan in plans.items() for key in scope_keys(who, plan, None, None)}
@@ -136,6 +143,7 @@ async def standings(
         asked[user_id] = current_keys(applying, agreement, user_id, now)
     missing = sorted({key for found in asked.values() for _, key, _ in found} - moved.keys())
     known = moved | await stands(tx, missing) if missing else moved
+    known = await without_expired(tx, known, clock)
     found = {}
     for user_id, keys in asked.items():
         nothing = Ask(user_id, *(None,) * 8)

@@ -1,8 +1,8 @@
 """Where each limit stands: what a batch adds to it, and what it then holds."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from app.core.money import CEILING
 from app.db.engine import Tx
@@ -62,6 +62,13 @@ class Step(NamedTuple):
     held: int
 
 
+class Level(NamedTuple):
+    """Where one counter stands."""
+
+    used: int
+    held: int
+
+
 class Growth:
     """How much one counter grows in this batch."""
 
@@ -85,9 +92,12 @@ def measured(metric: str, entry: Counted) -> int:
 
 
 def growths(
-    entries: Iterable[Counted], agreements: Mapping[str, Agreement], rules: RuleBook
+    entries: Iterable[Counted],
+    agreements: Mapping[str, Agreement],
+    rules: RuleBook,
+    measure: Callable[[str, Any], int] = measured,
 ) -> dict[CounterKey, Growth]:
-    """What these entries add to which counters. Pure."""
+    """What these entries add to which counters; `measure` says how much of a metric. Pure."""
     found: dict[CounterKey, Growth] = {}
     known: dict[tuple[str, str, str | None, str | None], tuple[Rule, ...]] = {}
     for entry in entries:
@@ -103,14 +113,14 @@ def growths(
         for rule in applying:
             if not rule.matches(entry.provider, entry.model, entry.endpoint):
                 continue
-            start, end = window_of(rule.window, at, period)
+            start, end = window_of(rule.window, at, period, rule.timezone)
             if end <= rule.counts_from:
                 continue
             key = (rule.counter_scope(user_id), rule.id, start)
             growth = found.get(key)
             if growth is None:
                 growth = found[key] = Growth(rule, period.key)
-            growth.amount += measured(rule.metric, entry)
+            growth.amount += measure(rule.metric, entry)
     return found
 
 
@@ -122,23 +132,39 @@ _find = Find(table_of(Counter), KEY, (*KEY, "used", "held"))
 
 async def count(tx: Tx, grown: Mapping[CounterKey, Growth]) -> list[Step]:
     """Add to the counters in one statement and say from where to where each one moved."""
-    if not grown:
-        return []
+    return (await count_and_lock(tx, grown, ()))[0] if grown else []
+
+
+async def count_and_lock(
+    tx: Tx, grown: Mapping[CounterKey, Growth], also: Iterable[CounterKey]
+) -> tuple[list[Step], dict[CounterKey, Level]]:
+    """As `count`; in the same statement other counters are locked until the transaction ends.
+
+    Returns where every one of them stands, too.
+    """
     rows = [(*key, min(growth.amount, CEILING), 0) for key, growth in grown.items()]
-    steps = []
+    rows += [(*key, 0, 0) for key in set(also) if key not in grown]
+    steps, levels = [], {}
     for scope_key, limit_id, window_start, used, held in await _add(tx, rows):
         start = instant(window_start)
-        growth = grown[scope_key, limit_id, start]
-        before = used - growth.amount
-        period = growth.billing_period
-        steps.append(Step(growth.rule, scope_key, start, period, before, used, held))
-    return steps
+        levels[scope_key, limit_id, start] = Level(used, held)
+        growth = grown.get((scope_key, limit_id, start))
+        if growth is not None:
+            before = used - growth.amount
+            period = growth.billing_period
+            steps.append(Step(growth.rule, scope_key, start, period, before, used, held))
+    return steps, levels
 
 
-async def stands(tx: Tx, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[int, int]]:
-    """(used, held) of each counter that exists."""
+async def hold(tx: Tx, deltas: Mapping[CounterKey, int]) -> None:
+    """Add to what is held in counters that this transaction has locked."""
+    await _add(tx, [(*key, 0, delta) for key, delta in deltas.items() if delta])
+
+
+async def stands(tx: Tx, keys: Sequence[CounterKey]) -> dict[CounterKey, Level]:
+    """Where each counter that exists stands, with what has expired still among what is held."""
     return {
-        (scope_key, limit_id, instant(start)): (used, held)
+        (scope_key, limit_id, instant(start)): Level(used, held)
         for scope_key, limit_id, start, used, held in await _find(tx, keys)
     }
 

@@ -18,7 +18,8 @@ from app.core.money import to_usd
 from app.db.changes import Feed
 from app.db.engine import TIMEOUT_S, Database, Tx
 from app.limits.check import Ask, Standing, State, current_keys, denies, judge, standing_of
-from app.limits.counters import percent_of, stands
+from app.limits.counters import percent_of
+from app.limits.held import stands_now
 from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import calendar_months
@@ -29,6 +30,7 @@ from app.web.strict import check_name, inflate, is_plain, read_json, stated_cost
 
 MAX_BODY = 64 * 1024
 QUEUED = 20_000
+EXPIRED = "subscription expired"
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
@@ -47,11 +49,11 @@ class AskIn(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class Verdict(NamedTuple):
-    """What the counters say to one ask."""
+    """What the counters say to one ask; `expired`: the subscription is over, and refuses."""
 
     states: list[State]
     standing: Standing
-    now: datetime
+    expired: bool
 
 
 class Waiting(NamedTuple):
@@ -149,9 +151,8 @@ class CheckDoor:
             cost = stated_cost(said.cost_usd, "/cost_usd")
         if cost is None and usage is not None:
             try:
-                cost = self._prices.catalog.quote(
-                    said.provider, said.model, now, usage, said.context
-                )[0]
+                call = (said.provider, said.model, now, usage, said.context)
+                cost = self._prices.catalog.quote(*call, said.user_id, said.team_id)[0]
             except OverflowError as error:
                 raise InvalidInput.at("/usage", str(error)) from None
         return Ask(
@@ -192,7 +193,7 @@ class CheckDoor:
         await self._rules.load(tx, wanted)
         found = [(one, self._applying(one.ask, agreed[one.ask.user_id], now)) for one in asked]
         keys = sorted({key for _, applying in found for _, key, _ in applying})
-        counters = await stands(tx, keys)
+        counters = await stands_now(tx, keys, self._clock)
         for one, applying in found:
             if one.answer.done():
                 continue
@@ -204,7 +205,8 @@ class CheckDoor:
                     continue
             states = judge(one.ask, applying, counters)
             matching = [state for state in states if _matches(state, one.ask)]
-            one.answer.set_result(Verdict(matching, standing_of(states), now))
+            expired = agreed[one.ask.user_id].terms_at(now).refuses_at(now)
+            one.answer.set_result(Verdict(matching, standing_of(states), expired))
 
     def _applying(self, ask: Ask, agreement: Agreement, now: datetime) -> Any:
         plan_id = agreement.terms_at(now).plan_id
@@ -238,6 +240,7 @@ def state_out(state: State) -> dict[str, Any]:
         "resets_at": rfc3339(state.resets_at),
         "action": rule.action,
         "allowed": state.allowed,
+        "raised_until": None if rule.raised_until is None else rfc3339(rule.raised_until),
     }
 
 
@@ -248,8 +251,8 @@ def answered(ask: Ask, verdict: Verdict) -> LeanAnswer:
     """The verdict as JSON."""
     binding = next((state for state in verdict.states if denies(state)), None)
     body = {
-        "allowed": binding is None,
-        "message": message_of(binding),
+        "allowed": binding is None and not verdict.expired,
+        "message": EXPIRED if verdict.expired else message_of(binding),
         "estimated_cost_usd": None if ask.cost_nanos is None else to_usd(ask.cost_nanos),
         "binding": None if binding is None else state_out(binding),
         "limits": [state_out(state) for state in verdict.states],
