@@ -10,14 +10,22 @@ from fastapi.responses import HTMLResponse
 
 from app.access import api as access_api
 from app.alerts import api as alerts_api
+from app.alerts import limit_api, rule_api, webhook_api
 from app.analytics import api as analytics_api
+from app.analytics import costs_api, metrics_api, query_api
+from app.core.errors import Unavailable
 from app.db.migrate import status_of_schema
 from app.ingest import api as ingest_api
+from app.ingest import hold_api, rerate_api
 from app.limits import api as limits_api
 from app.plans import api as plans_api
 from app.pricing import api as pricing_api
+from app.pricing import prices_api
 from app.runtime import Runtime, build
 from app.settings import Settings
+from app.summaries import api as summaries_api
+from app.summaries import unpriced_api
+from app.summaries import usage_api as user_usage_api
 from app.usage import api as usage_api
 from app.web import problems
 from app.web.lean import Handler, LeanDoor
@@ -32,10 +40,11 @@ def create_app(runtime: Runtime) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        gc.set_threshold(50_000, 20, 20)  # the default spends a third of the hot path collecting
         await runtime.start()
+        runtime.jobs.start()
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 20)  # the default spends a third of the hot path collecting
         yield
         await runtime.close()
 
@@ -50,17 +59,31 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.feed, app.state.keys = runtime.feed, runtime.keys
     app.state.agreements, app.state.rules = runtime.house.agreements, runtime.house.rules
     app.state.prices, app.state.check = runtime.house.prices, runtime.check
-    app.state.events = runtime.events
+    app.state.events, app.state.house = runtime.events, runtime.house
+    app.state.holds, app.state.settle = runtime.holds, runtime.settle
+    app.state.guard, app.state.sender = runtime.guard, runtime.sender
     problems.install(app)
     for part in (
         ingest_api,
+        hold_api,
+        rerate_api,
         analytics_api,
+        metrics_api,
+        costs_api,
+        query_api,
         alerts_api,
+        limit_api,
+        rule_api,
+        webhook_api,
         limits_api,
+        summaries_api,
+        unpriced_api,
+        user_usage_api,
         usage_api,
         pricing_api,
         plans_api,
         access_api,
+        prices_api,
     ):
         app.include_router(part.router)
 
@@ -71,8 +94,12 @@ def create_app(runtime: Runtime) -> FastAPI:
 
     @app.get("/readyz", tags=["operations"])
     async def readyz() -> dict[str, str]:
-        """The database answers and its schema is this version's."""
+        """The database answers, its schema is this version's, and there are prices."""
         await runtime.db.read(status_of_schema)
+        if not runtime.house.prices.are_known:
+            await runtime.db.glance(runtime.feed.catch_up)
+        if not runtime.house.prices.are_known:
+            raise Unavailable("there is no price list in the database; run `tollgate migrate`")
         return {"status": "ready"}
 
     @app.get("/docs/problems", response_class=HTMLResponse, tags=["operations"])
@@ -90,6 +117,8 @@ def create_asgi(runtime: Runtime) -> Any:
     routes: dict[tuple[str, str], Handler] = {
         ("POST", "/v1/events"): runtime.events,
         ("POST", "/v1/limits/check"): runtime.check,
+        ("POST", "/v1/holds"): runtime.holds,
+        ("POST", "/v1/holds/{hold_id}/settle"): runtime.settle,
     }
     return LeanDoor(app, routes)
 

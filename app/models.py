@@ -3,8 +3,11 @@
 import app.access.tables
 import app.alerts.tables
 import app.db.changes
+import app.db.lease
+import app.ingest.tables
 import app.limits.tables
 import app.plans.tables
+import app.pricing.tables
 import app.summaries.tables
 import app.usage.tables  # noqa: F401
 from app.db.types import Base

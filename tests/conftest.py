@@ -84,7 +84,7 @@ def clock() -> FrozenClock:
 
 @pytest.fixture(scope="session")
 def catalog() -> Catalog:
-    return Catalog.from_genai()
+    return Catalog.from_packages()
 
 
 def settings_for(db_url: str) -> Settings:

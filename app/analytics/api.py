@@ -38,8 +38,7 @@ async def get_usage(
     require_user(key, user_id)
     refuse_unknown(request, ("billing_period",))
     legible(user_id, "user_id")
-    now = clock.now()
-    return usage_out(await db.read(lambda tx: read_usage(tx, user_id, billing_period, now)))
+    return usage_out(await db.read(lambda tx: read_usage(tx, user_id, billing_period, clock)))
 
 
 @router.get("/v1/users/{user_id:path}/usage/trends", tags=["usage"])

@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, literal, select, tuple_
+from sqlalchemy import Column, exists, func, literal, select, tuple_
 from sqlalchemy.engine import Row
 
 from app.alerts.tables import Alert
+from app.analytics.history import adjustments_sum_to_present, highest_costs
 from app.core.clock import EPOCH, rfc3339
 from app.core.money import CEILING
 from app.db.changes import ConfigChange
@@ -22,7 +23,7 @@ from app.db.engine import Tx
 from app.db.types import table_of
 from app.limits.counters import CounterKey, growths, percent_reached
 from app.limits.known import Rule, Rules, rule_of, scope_keys
-from app.limits.tables import Counter, Limit
+from app.limits.tables import Counter, Hold, HoldAmount, Limit
 from app.limits.windows import window_of
 from app.plans.known import Agreements, agreement_of, load
 from app.plans.periods import FAR, Period, calendar_months
@@ -67,14 +68,18 @@ async def prove(tx: Tx, now: datetime) -> Proof:
     """Judge every identity on the snapshot of `tx`. Takes long: `db.read(…, within_s=PROOF_S)`."""
     verdicts = await reconcile(tx)
     rules = {rule.id: rule for rule in map(rule_of, await tx.fetch(select(*_RULE)))}
-    standing_since = unchanged_since(rules.values(), await _changes(tx))
+    standing_since = unchanged_since(rules.values(), await _changes(tx), now)
     matched = await match_log(tx, standing_since) if rules else {}
     verdicts.append(await counters_are_log(tx, rules, matched))
-    verdicts.append(await alerts_are_counters(tx, rules, matched, standing_since))
+    in_force = {rule.id: rule.in_force(now) for rule in rules.values()}
+    verdicts.append(await alerts_are_counters(tx, in_force, matched, standing_since))
+    verdicts.append(await held_is_open_holds(tx))
+    verdicts.append(await adjustments_sum_to_present(tx))
     return Proof(now, verdicts)
 
 
 _limit, _counter, _alert = table_of(Limit).c, table_of(Counter).c, table_of(Alert).c
+_hold, _part = table_of(Hold).c, table_of(HoldAmount).c
 _log, _change = table_of(UsageEvent).c, table_of(ConfigChange).c
 _RULE = [_limit[name] for name in Rule._fields]
 _COUNTER = [_counter.scope_key, _counter.limit_id, _counter.window_start, _counter.used]
@@ -95,10 +100,15 @@ _TAKEN = tuple(_COUNTED.index(name) if name in _COUNTED else None for name in En
 
 
 class Matched(NamedTuple):
-    """What of the log falls under one counter, and how much of that is older than the limit."""
+    """What of the log falls under one counter, and how much of that is older than the limit.
+
+    `most` is what the counter may once have held: every event at the most it was ever charged.
+    `before` too takes the older events so.
+    """
 
     used: int
     before: int
+    most: int
 
 
 async def match_log(tx: Tx, standing_since: Mapping[str, datetime]) -> dict[CounterKey, Matched]:
@@ -117,16 +127,19 @@ async def match_log(tx: Tx, standing_since: Mapping[str, datetime]) -> dict[Coun
             scopes.update(scope_keys(entry.user_id, plan_id, entry.team_id, entry.api_key_id))
         rules = Rules()
         await rules.load(tx, scopes)
+        highest = await highest_costs(tx, [(entry.user_id, entry.event_id) for entry in entries])
         for entry in entries:
+            peak = highest.get((entry.user_id, entry.event_id), 0)
             for key, growth in growths((entry,), agreed, rules).items():
-                used, before = found.get(key, _NOTHING)
+                used, before, most = found.get(key, _NOTHING)
                 early = entry.recorded_at <= standing_since[growth.rule.id]
                 more = growth.amount
-                found[key] = Matched(used + more, before + more if early else before)
+                once = max(more, peak) if growth.rule.metric == "cost_usd" else more
+                found[key] = Matched(used + more, before + once if early else before, most + once)
     return found
 
 
-_NOTHING = Matched(0, 0)
+_NOTHING = Matched(0, 0, 0)
 
 
 def _entry(row: Sequence[Any]) -> Entry:
@@ -142,9 +155,9 @@ async def _changes(tx: Tx) -> list[tuple[str, datetime]]:
 
 
 def unchanged_since(
-    rules: Iterable[Rule], changes: Iterable[tuple[str, datetime]]
+    rules: Iterable[Rule], changes: Iterable[tuple[str, datetime]], now: datetime
 ) -> dict[str, datetime]:
-    """Since when each limit is as it is: its creation, or a later change in its scope. Pure.
+    """Since when each limit is as it is: its creation, a change in its scope, a raise's end. Pure.
 
     A change is told by its scope alone; one that made another limit which still stands is not one
     of this limit.
@@ -154,7 +167,16 @@ def unchanged_since(
     changed: dict[str, datetime] = {}
     for scope_key, at in Tally(changes) - made:
         changed[scope_key] = max(at, changed.get(scope_key, at))
-    return {rule.id: max(rule.created_at, changed.get(rule.scope_key, EPOCH)) for rule in rules}
+    return {
+        rule.id: max(rule.created_at, changed.get(rule.scope_key, EPOCH), _fell_back(rule, now))
+        for rule in rules
+    }
+
+
+def _fell_back(rule: Rule, now: datetime) -> datetime:
+    """When the last raise ended by itself; what was reached by then is told by the next call."""
+    until = rule.raised_until
+    return until if until is not None and until <= now else EPOCH
 
 
 # ---- limits and alerts --------------------------------------------------------------------------
@@ -199,7 +221,32 @@ async def _over(tx: Tx, rule: Rule, key: CounterKey) -> bool:
         if agreement is None or user_id == scope_key:
             return True
         period = agreement.period_at(start)
-    return window_of(rule.window, start, period)[1] <= rule.counts_from
+    return window_of(rule.window, start, period, rule.timezone)[1] <= rule.counts_from
+
+
+async def held_is_open_holds(tx: Tx) -> Verdict:
+    """What each counter says is held is the sum of what open holds have in it, and of nothing else.
+
+    A hold that expired counts until somebody has swept it: readers leave it out by its time.
+    """
+    found = _Findings("held_equals_open_holds")
+    of_open = {key: amount async for key, amount in _open_holds(tx)}
+    async for page in _pages(tx, [*_COUNTER[:3], _counter.held], key=3):
+        for row in page:
+            expected = of_open.pop(_key(row), 0)
+            if expected or row.held:
+                found.compare(_at(_key(row)), "held", expected, row.held)
+    for key in sorted(of_open):
+        found.compare(_at(key), "held", of_open[key], 0)
+    return found.verdict()
+
+
+async def _open_holds(tx: Tx) -> AsyncIterator[tuple[CounterKey, int]]:
+    counters = (_part.scope_key, _part.limit_id, _part.window_start)
+    query = select(*counters, func.sum(_part.amount)).group_by(*counters)
+    whose = (_hold.id == _part.hold_id) & (_hold.user_id == _part.user_id)
+    for row in await tx.fetch(query.where(exists().where(whose, _hold.state == "open"))):
+        yield (row[0], row[1], row[2]), int(row[3])
 
 
 async def alerts_are_counters(
@@ -208,21 +255,22 @@ async def alerts_are_counters(
     matched: Mapping[CounterKey, Matched],
     standing_since: Mapping[str, datetime],
 ) -> Verdict:
-    """Each threshold that a counter reached has its alert, and no other one has.
+    """Each threshold that a counter reached has its alert, and no other one has; shadows have none.
 
     A threshold that was reached before the limit became what it is may have one or not, and an
-    alert from before that is not judged by the limit of today.
+    alert from before that is not judged by the limit of today. Nor is one of a threshold that was
+    reached while events were charged more than now: what was told once stays told.
     """
     found = _Findings("alerts_equal_thresholds_reached")
     raised: dict[tuple[str, str, datetime, int], datetime] = {}
     async for page in _pages(tx, _ALERT, key=4):
         for row in page:
-            if row.limit_id in rules:
+            if row.limit_id in rules and row.threshold > 0:  # others are what a job saw
                 raised[*_key(row), row.threshold] = row.created_at
     async for page in _pages(tx, _COUNTER, key=3):
         for row in page:
             counter, rule = _key(row), rules.get(row.limit_id)
-            if rule is None or rule.amount is None:
+            if rule is None or rule.amount is None or rule.action == "shadow":
                 continue
             before = matched.get(counter, _NOTHING).before
             for threshold in rule.thresholds:
@@ -234,7 +282,9 @@ async def alerts_are_counters(
                     where = _at(counter) | {"threshold": str(threshold)}
                     found.compare(where, "alerts", 1, int(there))
     for alert in sorted(raised):
-        if raised[alert] > standing_since[alert[1]]:
+        log, limit = matched.get(alert[:3], _NOTHING), rules[alert[1]]
+        once = log.most > log.used and percent_reached(log.most, limit.amount or 0, alert[3])
+        if raised[alert] > standing_since[limit.id] and not once:
             where = _at(alert[:3]) | {"threshold": str(alert[3])}
             found.compare(where, "alerts", 0, 1)
     return found.verdict()

@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from app.alerts.api import AlertOut, alert_out
 from app.alerts.read import list_alerts
+from app.core.clock import Clock
 from app.core.errors import InvalidInput
 from app.core.money import to_usd
 from app.db.engine import Tx
@@ -161,12 +162,13 @@ class Stood(NamedTuple):
 # ---- reads --------------------------------------------------------------------------------------
 
 
-async def read_usage(tx: Tx, user_id: str, key: str | None, now: datetime) -> Stood:
+async def read_usage(tx: Tx, user_id: str, key: str | None, clock: Clock) -> Stood:
     """What the user used in the period of that key, and how the limits stand now.
 
     Raises:
         InvalidInput: the user has no such period.
     """
+    now = clock.now()
     agreement = await agreed(tx, user_id)
     period = agreement.period_at(now) if key is None else find_period(agreement, key)
     if period is None:
@@ -176,7 +178,7 @@ async def read_usage(tx: Tx, user_id: str, key: str | None, now: datetime) -> St
     return Stood(
         period,
         models,
-        await states_now(tx, user_id, now),
+        await states_now(tx, user_id, clock),
         await unread_alerts(tx, user_id, SHOWN_ALERTS),
         await last_recorded(tx, user_id),
     )

@@ -40,6 +40,10 @@ class Clock:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    def database_now(self, told: datetime) -> datetime:
+        """The time by the database's clock, which has just told it."""
+        return told
+
     def monotonic_s(self) -> float:
         """Seconds on a clock that never goes back; for deadlines and durations."""
         return time.monotonic()
@@ -52,6 +56,10 @@ class FrozenClock(Clock):
         self._now = start
 
     def now(self) -> datetime:
+        return self._now
+
+    def database_now(self, told: datetime) -> datetime:
+        """The time it was told to be, whatever the database says."""
         return self._now
 
     def advance(self, by: timedelta) -> None:

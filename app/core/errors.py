@@ -73,6 +73,12 @@ class IdReused(Conflict):
     slug, title = "id-reused", "This id was already used for a different event"
 
 
+class HoldClosed(Conflict):
+    """The hold was settled, released or has expired, and ends only once."""
+
+    slug, title = "hold-closed", "This hold has ended"
+
+
 class TooLarge(AppError):
     """The body, or a count in it, is beyond the documented bound."""
 

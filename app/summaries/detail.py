@@ -17,8 +17,8 @@ from app.summaries.sums import NONE, Sums
 from app.summaries.tables import HourTotal
 from app.usage.tables import UsageEvent
 
-MOST_READ = 200_000
-"""Calls that one answer may read; their rows lie together, and take some tenths of a second."""
+MOST_READ = 50_000
+"""Calls that one answer may read: some tenths of a second at most, measured on both databases."""
 PERCENTS = (50, 95, 99)
 
 _log, _hour = table_of(UsageEvent).c, table_of(HourTotal).c

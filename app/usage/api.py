@@ -19,6 +19,8 @@ from app.core.money import to_usd
 from app.db.engine import Tx
 from app.plans.known import Agreement, agreement_of, load
 from app.plans.periods import calendar_months
+from app.pricing.api import Known, LineOut, line_out
+from app.usage.explain import account_of
 from app.usage.ledger import Entry, usage_of
 from app.usage.read import Place, Wanted, cursor_of, get_event, list_events, place_of
 
@@ -200,6 +202,83 @@ _LIST_QUERY = (
     *("from", "to", "provider", "model", "endpoint", "status", "team_id", "session_id"),
     *("task_type", "cursor", "limit"),
 )
+
+
+class ExplanationOut(BaseModel):
+    """An event's cost, line by line; the amounts sum to it, to the last nano-dollar.
+
+    Made from the price entries that the event cites, whatever prices are in force by now. Without
+    lines, `why` says what was missing, or that the caller stated the cost.
+    """
+
+    id: str
+    user_id: str
+    provider: str | None
+    model: str | None
+    cost_usd: str | None
+    cost_nano_usd: int | None
+    cost_status: str
+    price_ref: str
+    tier: str
+    why: str
+    lines: list[LineOut]
+
+    model_config = {
+        "json_schema_extra": {
+            "example": {
+                "id": "req_8f2c",
+                "user_id": "alice",
+                "provider": "openai",
+                "model": "gpt-4o-mini",
+                "cost_usd": "0.00018",
+                "cost_nano_usd": 180000,
+                "cost_status": "priced",
+                "price_ref": "cat_1a2b3c4d:openai/gpt-4o-mini",
+                "tier": "",
+                "why": "rated by genai-prices 0.2.3",
+                "lines": [
+                    {
+                        "unit": "input_uncached_text",
+                        "quantity": 1200,
+                        "usd_per_block": "0.15",
+                        "block": 1000000,
+                        "amount_usd": "0.00018",
+                        "price_row": "cat_1a2b3c4d:openai/gpt-4o-mini",
+                    }
+                ],
+            }
+        }
+    }
+
+
+@router.get("/v1/users/{user_id:path}/events/{event_id:path}/explain")
+async def explain_user_event(
+    request: Request, db: Db, key: Reader, known: Known, user_id: UserId, event_id: EventId
+) -> ExplanationOut:
+    """How an event came to its cost: each unit, its rate, and the price entry that states it."""
+    require_user(key, user_id)
+    refuse_unknown(request, ())
+    legible(user_id, "user_id")
+    legible(event_id, "event_id")
+
+    async def work(tx: Tx) -> ExplanationOut:
+        entry = await get_event(tx, user_id, event_id)
+        found = await account_of(tx, entry, known.catalog)
+        return ExplanationOut(
+            id=entry.event_id,
+            user_id=entry.user_id,
+            provider=entry.provider or None,
+            model=entry.model or None,
+            cost_usd=None if entry.cost_nanos is None else to_usd(entry.cost_nanos),
+            cost_nano_usd=entry.cost_nanos,
+            cost_status=entry.cost_status,
+            price_ref=entry.price_ref,
+            tier=found.tier,
+            why=found.why,
+            lines=[line_out(line) for line in found.lines],
+        )
+
+    return await db.read(work)
 
 
 @router.get("/v1/users/{user_id:path}/events/{event_id:path}")

@@ -9,7 +9,8 @@ async def delegate(request: Request, handler: Handler) -> Response:
     """Let the lean handler answer; what it raises is answered by the application's handlers."""
     headers = dict(request.scope["headers"])
     query = request.scope["query_string"].decode("latin-1")
-    found = await handler(LeanRequest(headers, query, request.receive, None))
+    path = request.scope["path"]
+    found = await handler(LeanRequest(headers, query, request.receive, None, path))
     response = Response(found.body, found.status, media_type="application/json")
     for name, value in found.headers:
         response.headers[name.decode()] = value.decode("latin-1")

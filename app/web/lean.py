@@ -36,6 +36,7 @@ class LeanRequest(NamedTuple):
     query: str
     receive: Receive
     state: Any
+    path: str = ""
 
     def header(self, name: bytes) -> str:
         """A header as text, or an empty string."""
@@ -100,12 +101,40 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
     return given.decode() if given and _GOOD_ID.fullmatch(given) else new_request_id()
 
 
+class _Named(NamedTuple):
+    """A route with a name in its path, between these two."""
+
+    method: str
+    before: str
+    after: str
+    handler: Handler
+
+    def in_path(self, path: str) -> str:
+        """What stands for the name in a path; empty where the path is another one."""
+        if not (path.startswith(self.before) and path.endswith(self.after)):
+            return ""
+        return path[len(self.before) : -len(self.after) or None]
+
+
+def _around_name(path: str) -> tuple[str, str]:
+    before, _, rest = path.partition("{")
+    return before, rest.partition("}")[2]
+
+
 class LeanDoor:
-    """ASGI: the routes given are answered here, the rest by `inner`; both get a request id."""
+    """ASGI: the routes given are answered here, the rest by `inner`; both get a request id.
+
+    A route may have one name in braces in its path, which then stands for any text.
+    """
 
     def __init__(self, inner: App, routes: Mapping[tuple[str, str], Handler]) -> None:
         self._inner = inner
         self._routes = routes
+        self._named = [
+            _Named(method, *_around_name(path), handler)
+            for (method, path), handler in routes.items()
+            if "{" in path
+        ]
         self.swift = {
             path.encode(): handler
             for (_, path), handler in routes.items()
@@ -118,12 +147,13 @@ class LeanDoor:
             return
         headers = dict(scope["headers"])
         request_id = request_id_of(headers)
-        handler = self._routes.get((scope["method"], scope["path"]))
+        method, path = scope["method"], scope["path"]
+        handler = self._routes.get((method, path)) or self._by_name(method, path)
         if handler is None:
             await self._pass(scope, receive, send, request_id)
             return
         query = scope["query_string"].decode("latin-1")
-        request = LeanRequest(headers, query, receive, scope.get("app"))
+        request = LeanRequest(headers, query, receive, scope.get("app"), path)
         kind = b"application/json"
         try:
             status, body, extra = await handler(request)
@@ -141,6 +171,12 @@ class LeanDoor:
         ]
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": body})
+
+    def _by_name(self, method: str, path: str) -> Handler | None:
+        for named in self._named:
+            if method == named.method and named.in_path(path):
+                return named.handler
+        return None
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         scope.setdefault("state", {})["request_id"] = request_id

@@ -103,6 +103,7 @@ async def test_a_user_never_seen_gets_zeros_and_nothing_is_written(
         "resets_at": None,
         "action": "block",
         "allowed": True,
+        "raised_until": None,
     }
     assert body == {
         "billing_period": {
@@ -244,6 +245,7 @@ async def test_limits_and_alerts_are_told(
         "billing_period": "2026-11",
         "created_at": "2026-11-20T12:42:00Z",
         "read": False,
+        "sent_at": None,
     }
     times = [alert["created_at"] for alert in body["alerts"]]
     assert times == sorted(times, reverse=True)

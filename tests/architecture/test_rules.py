@@ -135,9 +135,13 @@ ASKS = {
 SQL_CLOCK = re.compile(r"\bnow\(\)|\bcurrent_(timestamp|date|time)\b|\bclock_timestamp\b", re.I)
 
 
+CLOCKS = ("app/core/clock.py", "app/db/clock.py")
+"""The process's and the database's."""
+
+
 @every_file
 def test_only_the_clock_asks_the_time(path: Path) -> None:
-    if name_of(path) == "app/core/clock.py":
+    if name_of(path) in CLOCKS:
         return
     tree = tree_of(path)
     found = [
@@ -231,6 +235,7 @@ def test_the_newest_revision_is_the_one_the_code_names() -> None:
     assert ScriptDirectory.from_config(config()).get_current_head() == NEWEST
 
 
-def test_serving_does_without_what_only_migrations_need() -> None:
-    code = "import sys, app.cli, app.main; sys.exit('alembic' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+def test_serving_does_without_what_only_migrations_and_imports_need() -> None:
+    code = "import sys, app.cli, app.main; sys.exit(not sys.modules.keys().isdisjoint(sys.argv))"
+    command = [sys.executable, "-c", code, "alembic", "genai_prices"]
+    subprocess.run(command, check=True, cwd=ROOT)

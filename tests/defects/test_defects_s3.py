@@ -63,7 +63,7 @@ async def test_d3_5_a_check_that_cannot_read_does_not_say_yes(
         raise OSError("the database is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr("app.limits.door.stands", broken)
+        patch.setattr("app.limits.held.stands", broken)
         answer = await client.post("/v1/limits/check", json={"user_id": "alice"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"]

@@ -13,10 +13,10 @@ from sqlalchemy import func, select
 from app.alerts.tables import Alert
 from app.core.clock import FrozenClock
 from app.db.engine import Tx
-from app.limits import manage
+from app.limits import manage, seed
 from app.limits.counters import measured, percent_reached
 from app.limits.known import Rule, rule_of
-from app.limits.manage import Seen
+from app.limits.seed import Seen
 from app.limits.tables import Counter, Limit
 from app.limits.windows import WINDOWS, window_of
 from app.plans.known import load
@@ -29,7 +29,10 @@ USERS = ("alice", "bob", "c/d", "eve")
 TEAMS = (None, "red", "blue")
 KEYS = (None, "k1")
 MODELS = ("gpt-4o", "gpt-4o-mini")
+SPELLED = "openai/GPT-4o"
+ZONES = ("UTC", "UTC", "Europe/Berlin", "Asia/Kathmandu", "America/Los_Angeles")
 METRICS = ("calls", "tokens", "input_tokens", "output_tokens", "cost_usd")
+CHANGED = ("scope", "match", "window", "timezone", "thresholds", "action")
 CounterKey = tuple[str, str, datetime]
 
 
@@ -46,7 +49,7 @@ async def recomputed(tx: Tx) -> tuple[dict[CounterKey, int], dict[CounterKey, in
         select(Counter.scope_key, Counter.limit_id, Counter.window_start, Counter.used)
     )
     stored = {tuple(row[:3]): row.used for row in rows if row.used}
-    limits = [rule_of(row) for row in await tx.fetch(select(*manage._COLUMNS))]
+    limits = [rule_of(row) for row in await tx.fetch(select(*manage.COLUMNS))]
     columns = (getattr(UsageEvent, name) for name in Seen._fields)
     expected: Tally[CounterKey] = Tally()
     for row in await tx.fetch(select(*columns)):
@@ -57,7 +60,7 @@ async def recomputed(tx: Tx) -> tuple[dict[CounterKey, int], dict[CounterKey, in
         agreement = (await load(tx, [event.user_id]))[event.user_id]
         terms, period = agreement.terms_at(event.timestamp), agreement.period_at(event.timestamp)
         for rule in limits:
-            start, end = window_of(rule.window, event.timestamp, period)
+            start, end = window_of(rule.window, event.timestamp, period, rule.timezone)
             if (
                 end > rule.counts_from
                 and in_scope(rule, event, terms.plan_id)
@@ -73,7 +76,7 @@ async def missing_alerts(tx: Tx) -> list[tuple[object, ...]]:
     """Thresholds that a counter has passed without an alert."""
     columns = (Alert.scope_key, Alert.limit_id, Alert.window_start, Alert.threshold)
     raised = {tuple(row) for row in await tx.fetch(select(*columns))}
-    rules = {row.id: rule_of(row) for row in await tx.fetch(select(*manage._COLUMNS))}
+    rules = {row.id: rule_of(row) for row in await tx.fetch(select(*manage.COLUMNS))}
     columns = (Counter.scope_key, Counter.limit_id, Counter.window_start, Counter.used)
     return [
         (*row[:3], threshold)
@@ -81,6 +84,7 @@ async def missing_alerts(tx: Tx) -> list[tuple[object, ...]]:
         for rule in [rules[row.limit_id]]
         for threshold in rule.thresholds
         if rule.amount is not None
+        and rule.action != "shadow"
         and percent_reached(row.used, rule.amount, threshold)
         and (*row[:3], threshold) not in raised
     ]
@@ -125,7 +129,7 @@ class World:
                 {"all": True},
             )
         )
-        match = dice.choice(({}, {}, {"model": MODELS[0]}, {"endpoint": "/chat"}))
+        match = dice.choice(({}, {}, {"model": SPELLED}, {"endpoint": "/chat"}))
         metric = dice.choice(METRICS)
         amount: object = "0.0001" if metric == "cost_usd" else dice.choice((0, 5, 60, None))
         return {
@@ -134,6 +138,8 @@ class World:
             "match": match,
             "metric": metric,
             "window": dice.choice(WINDOWS),
+            "timezone": dice.choice(ZONES),
+            "action": dice.choice(("block", "block", "warn", "shadow")),
             "amount": amount,
             "thresholds": dice.choice(([80, 100], [1, 50, 250])),
         }
@@ -150,7 +156,7 @@ class World:
             if self.dice.random() < 0.4:
                 answer = await self.client.put(path, json=draft)
             else:
-                kept = self.dice.sample(("scope", "match", "window", "thresholds"), 1)
+                kept = self.dice.sample(CHANGED, 1)
                 answer = await self.client.patch(path, json={name: draft[name] for name in kept})
             assert answer.status_code == 200, answer.text
 
@@ -173,6 +179,12 @@ class World:
         }
         if dice.random() < 0.5:
             body["anchor"] = dice.choice(("2026-11-20T12:00:00Z", "2025-01-31T10:00:00Z"))
+        if dice.random() < 0.4:
+            ahead = timedelta(minutes=10, hours=dice.choice((0, 1, 30)))
+            body["expires_at"] = (self.clock.now() + ahead).isoformat()
+            body["on_expiry"] = dice.choice(("fallback", "renew", "refuse"))
+        elif dice.random() < 0.2:
+            body["starts_at"] = (self.clock.now() + timedelta(hours=7)).isoformat()
         answer = await self.client.put(f"/v1/users/{user}/subscription", json=body)
         assert answer.status_code == 200, answer.text
 
@@ -236,7 +248,7 @@ async def test_the_log_is_read_in_chunks(
     clock: FrozenClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(manage, "CHUNK", 3)
+    monkeypatch.setattr(seed, "CHUNK", 3)
     world = World(client, clock, 7)
     for _ in range(4):
         await world.events()
@@ -259,3 +271,71 @@ async def test_a_sum_beyond_what_can_be_counted_is_refused(
     answer = await client.post("/v1/limits", json=limit | {"amount": 1})
     assert answer.status_code == 409
     assert (await client.get("/v1/limits")).json()["items"] == []
+
+
+async def test_limits_are_seeded_from_totals_where_they_can_tell(
+    client: httpx.AsyncClient, runtime: Runtime, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is read for odd hours, minutes, and what totals are not kept by; else never."""
+    world = World(client, clock, 3)
+    for _ in range(12):
+        await world.events()
+    read: list[str] = []
+    original = seed._from_log
+
+    async def watched(tx: Tx, rule: Rule, *rest: Any) -> Any:
+        read.append(rule.name)
+        return await original(tx, rule, *rest)
+
+    monkeypatch.setattr(seed, "_from_log", watched)
+    limit = {"metric": "tokens", "amount": None, "window": "month"}
+    told: list[dict[str, Any]] = [
+        {"scope": {"all": True}},
+        {"scope": {"all": True}, "match": {"model": SPELLED}, "timezone": "Asia/Tokyo"},
+        {"scope": {"all": True}, "match": {"endpoint": "/chat"}},
+        {"scope": {"all": True}, "window": "billing_period"},
+        {"scope": {"team_id": "red"}, "window": "hour"},
+        {"scope": {"api_key_id": "k1"}, "window": "lifetime"},
+        {"scope": {"plan_id": "plan_default"}, "window": "billing_period"},
+        {"scope": {"plan_id": "plan_default"}, "match": {"provider": "OpenAI"}, "window": "day"},
+        {"scope": {"user_id": "alice"}, "window": "week", "timezone": "Europe/Berlin"},
+    ]
+    for number, change in enumerate(told):
+        answer = await client.post("/v1/limits", json=limit | {"name": f"t{number}"} | change)
+        assert answer.status_code == 201, answer.text
+    assert read == []
+    for change in (
+        {"scope": {"all": True}, "window": "minute"},
+        {"scope": {"team_id": "red"}, "match": {"model": SPELLED}},
+        {"scope": {"plan_id": "plan_default"}, "match": {"endpoint": "/chat"}},
+    ):
+        assert (await client.post("/v1/limits", json=limit | {"name": "l"} | change)).is_success
+    assert len(read) == 3
+    stored, expected = await runtime.db.read(recomputed)
+    assert stored == expected
+
+
+async def test_only_users_whose_terms_change_within_an_hour_are_read_from_the_log(
+    client: httpx.AsyncClient, runtime: Runtime, clock: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(client, clock, 5)
+    for _ in range(10):
+        await world.events()
+    clock.advance(timedelta(minutes=6))
+    assert (await client.post("/v1/users/bob/usage/reset")).status_code == 200
+    for _ in range(10):
+        await world.events()
+    read: list[list[str]] = []
+    original = seed._from_log
+
+    async def watched(tx: Tx, rule: Rule, since: datetime, users: list[str]) -> Any:
+        read.append(users)
+        return await original(tx, rule, since, users)
+
+    monkeypatch.setattr(seed, "_from_log", watched)
+    limit = {"name": "l", "metric": "calls", "amount": None, "scope": {"plan_id": "plan_default"}}
+    for window in ("billing_period", "month", "week"):
+        assert (await client.post("/v1/limits", json=limit | {"window": window})).is_success
+    assert read == [["bob"], ["bob"]]  # for the month and the week: the new period begins at 12:36
+    stored, expected = await runtime.db.read(recomputed)
+    assert stored == expected

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
@@ -23,6 +24,8 @@ Key = tuple[Any, ...]
 Totals = dict[Key, dict[str, int]]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DEFAULT_PLAN = "plan_default"
+SPELLED = {"OpenAI": "openai", "openai/GPT-4o-mini": "gpt-4o-mini"}
+"""Other spellings in limits, and what calls are named that they mean."""
 SUMMED = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"),
     *("output_reasoning_tokens", "input_audio_tokens", "output_audio_tokens"),
@@ -70,14 +73,27 @@ def dimensions_of(row: Row) -> Iterable[tuple[str, str]]:
     for name, column in NAMED.items():
         if row.get(column) is not None:
             yield name, row[column]
+    if row.get("pool") is not None and row.get("backend") is not None:
+        yield "pool_backend", f"{row['pool']}\x1f{row['backend']}"
+    for name, column in (("team_calls", "team_id"), ("key_calls", "api_key_id")):
+        if row.get(column) is not None:
+            called = (row["provider"], row["model"], row.get("endpoint") or "")
+            yield name, "\x1f".join((row[column], *called, str(row["status_code"])))
 
 
 def month_of(at: datetime) -> datetime:
     return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def window_of(window: str, at: datetime) -> tuple[datetime, datetime]:
-    """Start and end of a limit's window for a user on calendar months."""
+def window_of(window: str, at: datetime, zone: str = "UTC") -> tuple[datetime, datetime]:
+    """Start and end of a limit's window for a user on calendar months.
+
+    In a zone whose clocks do not move then, it is that of a clock which is so far ahead.
+    """
+    if zone != "UTC" and window not in ("billing_period", "lifetime"):
+        ahead = at.astimezone(ZoneInfo(zone)).utcoffset() or timedelta()
+        start, end = window_of(window, at + ahead)
+        return start - ahead, end - ahead
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
     hour = day.replace(hour=at.hour)
     starts = {
@@ -97,8 +113,13 @@ def applies(limit: Row, row: Row) -> bool:
     """Whether a call counts towards a limit."""
     scopes = ("all", f"user:{row['user_id']}", f"plan:{DEFAULT_PLAN}")
     mine = (*scopes, f"team:{row.get('team_id')}", f"key:{row.get('api_key_id')}")
-    return limit["scope_key"] in mine and all(
-        limit[name] in (None, row.get(name)) for name in ("provider", "model", "endpoint")
+    return (
+        limit["scope_key"] in mine
+        and limit["endpoint"] in (None, row.get("endpoint"))
+        and all(
+            limit[name] is None or SPELLED.get(limit[name], limit[name]) == row.get(name)
+            for name in ("provider", "model")
+        )
     )
 
 
@@ -115,7 +136,7 @@ def used_by(metric: str, row: Row) -> int:
 def reached(used: int, limit: Row) -> list[int]:
     """The thresholds of a limit that this much has reached."""
     amount = limit["amount"]
-    if amount is None or not used:
+    if amount is None or not used or limit["action"] == "shadow":
         return []
     thresholds = [int(text) for text in limit["thresholds"].split(",") if text]
     return [one for one in thresholds if used * 100 >= amount * one]
@@ -142,7 +163,7 @@ def books_of(rows: Iterable[Row], limits: Iterable[Row]) -> Books:
             if row.get(f"{name}_us") is not None:
                 _grow(dimensions, (hour, name, bucket(row[f"{name}_us"])), Tally(calls=1))
         for limit in by_id.values():
-            start, end = window_of(limit["window"], at)
+            start, end = window_of(limit["window"], at, limit["timezone"])
             if applies(limit, row) and end > limit["counts_from"]:
                 whose = limit["scope_key"]
                 whose = f"user:{row['user_id']}" if whose.startswith("plan:") else whose

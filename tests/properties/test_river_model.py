@@ -68,7 +68,14 @@ LIMITS = st.fixed_dictionaries(
                 *({"team_id": "red"}, {"api_key_id": "k1"}, {"all": True}),
             )
         ),
-        "match": st.sampled_from(({}, {}, {"provider": "openai"}, {"endpoint": "/chat"})),
+        "match": st.sampled_from(
+            (
+                *({}, {}, {"provider": "openai"}, {"endpoint": "/chat"}),
+                {"provider": "OpenAI", "model": "openai/GPT-4o-mini"},
+            )
+        ),
+        "action": st.sampled_from(("block", "block", "warn", "shadow")),
+        "timezone": st.sampled_from(("UTC", "Asia/Tokyo", "Asia/Kathmandu", "Pacific/Honolulu")),
         "metric": st.sampled_from(("calls", "tokens", "input_tokens", "output_tokens")),
         "window": st.sampled_from(
             ("minute", "hour", "day", "week", "month", "billing_period", "lifetime")
