@@ -8,6 +8,7 @@ import app.ingest.tables
 import app.limits.tables
 import app.plans.tables
 import app.pricing.tables
+import app.retention.tables
 import app.summaries.tables
 import app.usage.tables  # noqa: F401
 from app.db.types import Base

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase
@@ -106,6 +106,7 @@ class Base(DeclarativeBase):
         int: Whole,
         bool: Flag,
         str: Text().with_variant(sqlite.TEXT(), "sqlite"),
+        bytes: LargeBinary().with_variant(sqlite.BLOB(), "sqlite"),
         dict[str, str]: Pairs,
         dict[str, Any]: Pairs,
     }

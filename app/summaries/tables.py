@@ -90,3 +90,54 @@ class HourDimension(Measures, Base):
     hour: Mapped[datetime] = mapped_column(primary_key=True)
     dimension: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str] = mapped_column(primary_key=True)
+
+
+class WrappedUsage(Measures, Base):
+    """What rows of the log that were archived add up to: one row an archive, hour and kind of call.
+
+    Every name that a total or a limit asks for is kept, so that each of them can be counted from
+    the log and these. Of one archive no two rows have the same names; `group_no` counts them.
+    A name that the call did not give is null, a provider or model that it did not name is empty.
+    """
+
+    __tablename__ = "wrapped_usage"
+    __table_args__ = (
+        Index(None, "user_id", "hour"),
+        table_options("user_id", clustered=True),
+    )
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    archive_id: Mapped[str] = mapped_column(primary_key=True)
+    group_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    period_start: Mapped[datetime]
+    hour: Mapped[datetime]
+    provider: Mapped[str]
+    model: Mapped[str]
+    task_type: Mapped[str | None]
+    endpoint: Mapped[str | None]
+    status_code: Mapped[int]
+    team_id: Mapped[str | None]
+    api_key_id: Mapped[str | None]
+    backend: Mapped[str | None]
+    pool: Mapped[str | None]
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+    min_latency_us: Mapped[int | None]
+    max_latency_us: Mapped[int | None]
+    min_ttft_us: Mapped[int | None]
+    max_ttft_us: Mapped[int | None]
+    cache_write_5m_tokens: Mapped[int] = _zero()
+    cache_write_1h_tokens: Mapped[int] = _zero()
+    cache_audio_read_tokens: Mapped[int] = _zero()
+    output_citation_tokens: Mapped[int] = _zero()
+    web_searches: Mapped[int] = _zero()
+    rerank_searches: Mapped[int] = _zero()
+    input_document_pages: Mapped[int] = _zero()
+    input_characters: Mapped[int] = _zero()
+    output_images: Mapped[int] = _zero()
+    audio_micros: Mapped[int] = _zero()
+    video_micros: Mapped[int] = _zero()
+    compute_micros: Mapped[int] = _zero()
+    retries: Mapped[int] = _zero()
+    request_bytes: Mapped[int] = _zero()
+    response_bytes: Mapped[int] = _zero()

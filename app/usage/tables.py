@@ -10,30 +10,8 @@ from app.core.money import Nanos
 from app.db.types import Base, table_options
 
 
-class UsageEvent(Base):
-    """One call, as it happened. What it used is never changed.
-
-    `cost_nanos`, `cost_status` and `price_ref` are what it is charged at present: another rating
-    changes them in place and leaves a `UsageAdjustment` with what they were.
-
-    `body_hash` tells a retry from another event under the same id. A provider or model that the
-    caller did not name is an empty string; a counter that is null is 0. The key starts with the
-    event's id: ids that sort by time then land side by side, and a batch writes a few pages of that
-    index instead of one for every user in it.
-    """
-
-    __tablename__ = "usage_events"
-    __table_args__ = (
-        PrimaryKeyConstraint("event_id", "user_id"),
-        Index(None, "user_id", "timestamp"),
-        Index(
-            None,
-            *("provider", "model", "timestamp"),
-            sqlite_where=text("cost_status = 'unpriced'"),
-            postgresql_where=text("cost_status = 'unpriced'"),
-        ),
-        table_options("user_id"),
-    )
+class EntryColumns:
+    """What is kept of one call. A counter that is null is 0; a name not given is empty or null."""
 
     user_id: Mapped[str]
     event_id: Mapped[str]
@@ -89,6 +67,32 @@ class UsageEvent(Base):
     context: Mapped[dict[str, Any] | None]
 
 
+class UsageEvent(EntryColumns, Base):
+    """One call, as it happened. What it used is never changed.
+
+    `cost_nanos`, `cost_status` and `price_ref` are what it is charged at present: another rating
+    changes them in place and leaves a `UsageAdjustment` with what they were.
+
+    `body_hash` tells a retry from another event under the same id. A provider or model that the
+    caller did not name is an empty string; a counter that is null is 0. The key starts with the
+    event's id: ids that sort by time then land side by side, and a batch writes a few pages of that
+    index instead of one for every user in it.
+    """
+
+    __tablename__ = "usage_events"
+    __table_args__ = (
+        PrimaryKeyConstraint("event_id", "user_id"),
+        Index(None, "user_id", "timestamp"),
+        Index(
+            None,
+            *("provider", "model", "timestamp"),
+            sqlite_where=text("cost_status = 'unpriced'"),
+            postgresql_where=text("cost_status = 'unpriced'"),
+        ),
+        table_options("user_id"),
+    )
+
+
 class UsageAdjustment(Base):
     """One change of what an event is charged: what stood before, what stands since, and why.
 
@@ -117,3 +121,49 @@ class UsageAdjustment(Base):
     new_cost_status: Mapped[str]
     old_price_ref: Mapped[str]
     new_price_ref: Mapped[str]
+
+
+class UsageCorrection(EntryColumns, Base):
+    """One half of a correction: the call as it stood, taken back (`sign` -1), or as it is now (+1).
+
+    Rows are added and never changed. A void takes back; a correction takes back and puts in its
+    place. `revision` counts the rows of one event from 1; the newest one with +1 is what the event
+    is now, and the row of the log stays as it came. Every figure is the log and what was wrapped,
+    plus each of these rows times its sign. `recorded_at` is when the correction was made.
+    """
+
+    __tablename__ = "usage_corrections"
+    __table_args__ = (
+        PrimaryKeyConstraint("user_id", "event_id", "revision"),
+        Index(None, "user_id", "timestamp"),
+        table_options("user_id"),
+    )
+
+    revision: Mapped[int]
+    sign: Mapped[int]
+    kind: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str]
+
+
+class WrappedEvent(Base):
+    """What is left of an event in the log's place: enough to know it when it is sent again.
+
+    `event_hash` is the first 16 bytes of the SHA-256 of its id; `body_hash`, the times and what it
+    is charged are those of its row. The whole row lies in the archive.
+    """
+
+    __tablename__ = "wrapped_events"
+    __table_args__ = (
+        Index(None, "user_id", "archive_id"),
+        table_options("user_id", clustered=True),
+    )
+
+    user_id: Mapped[str] = mapped_column(primary_key=True)
+    event_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    body_hash: Mapped[int]
+    timestamp: Mapped[datetime]
+    recorded_at: Mapped[datetime]
+    cost_nanos: Mapped[Nanos | None]
+    cost_status: Mapped[str]
+    archive_id: Mapped[str]
