@@ -172,7 +172,7 @@ def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None
     """A bound on the length of files stands for the disk: it needs no privileges."""
     path = tmp_path / "tollgate.db"
     url = f"sqlite:///{path}"
-    with serving(url, limit_bytes=3_000_000) as (service,):
+    with serving(url, limit_bytes=13_000_000) as (service,):
         acknowledged, in_a_row = [], 0
         tags = {f"t{n}": "x" * 500 for n in range(16)}
         for turn in range(400):
