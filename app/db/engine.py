@@ -238,7 +238,9 @@ class _SqliteTx(Tx):
             return
         if not running.done():
             self.hot.interrupt()
-            await asyncio.wait([running])
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # who cancels may do so again and again
+                await asyncio.wait([running])
         if not running.cancelled():
             running.exception()  # nobody waits for it any more, so it is not reported either
 

@@ -34,6 +34,12 @@ async def take(tx: Tx, name: str, holder: str, now: datetime, lasting: timedelta
     return bool(await tx.fetch(query.returning(Lease.name)))
 
 
+async def keep(tx: Tx, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
+    """Go on holding a job; False where anybody else has held it since it was taken."""
+    ours = (Lease.name == name, Lease.holder == holder)
+    return bool(await tx.run(update(Lease).where(*ours).values(until_at=now + lasting)))
+
+
 async def release(tx: Tx, name: str, holder: str, now: datetime) -> None:
     """Let somebody else take it at once, if it is ours."""
     ours = (Lease.name == name, Lease.holder == holder)

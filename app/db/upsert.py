@@ -99,6 +99,28 @@ class Append:
         return copied
 
 
+class Insert:
+    """Insert rows whose keys cannot be there: one that is makes the whole an error."""
+
+    def __init__(self, table: Table, columns: Sequence[str]) -> None:
+        self._table, self._columns = table.name, tuple(columns)
+        self._moments = _moments(table, columns)
+        marks = ", ".join("?" * len(columns))
+        self._sqlite = f'INSERT INTO "{table.name}" ({list_of(columns)}) VALUES ({marks})'
+
+    async def __call__(self, tx: Tx, rows: Sequence[Row]) -> None:
+        """Write the rows."""
+        if not rows:
+            return
+        if isinstance(tx, PostgresTx):
+            await tx.hot.copy_records_to_table(self._table, records=rows, columns=self._columns)
+            return
+        given: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        for place in self._moments:
+            given[place] = _in_micros(given[place])
+        tx.hot.executemany(self._sqlite, zip(*given, strict=True))
+
+
 class AddTo:
     """Add each row's measures onto the stored row with that key, or insert it.
 

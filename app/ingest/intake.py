@@ -20,18 +20,26 @@ from sqlalchemy import exc as sa_exc
 
 from app.access.keys import Key, KeyRing
 from app.core.clock import Clock
-from app.core.errors import AppError, HoldClosed, IdReused, InvalidInput, NotFound, Unavailable
+from app.core.errors import (
+    AppError,
+    HoldClosed,
+    IdReused,
+    InvalidInput,
+    NotFound,
+    OutOfWindow,
+    Unavailable,
+)
 from app.db.changes import Feed
 from app.db.engine import TIMEOUT_S, Database, Lane, Tx
 from app.ingest.calls import Call
 from app.ingest.meter import House, Metered, meter
-from app.ingest.whole import Torn
 from app.limits.check import Standing
 from app.limits.hold_judge import HoldAsk, HoldKey
 from app.limits.holds import Decision, Taken, find_holds
-from app.usage.ledger import Logged
+from app.usage.ledger import Logged, Torn
 
 QUEUED_CALLS = 50_000
+FORGOTTEN = "so old that ids of its time are no longer kept: it might be counted twice"
 BATCH_CALLS = 2_000
 SHORTEST_S = 0.5
 """The least time that a batch is given, however long its oldest submission has waited."""
@@ -373,13 +381,7 @@ def _outcomes(
         logged = metered.logged[start : start + submission.events]
         start += submission.events
         if submission.atomic:
-            reused = [place for place, one in enumerate(logged) if one.status == "conflict"]
-            if reused:
-                errors = [
-                    {"pointer": f"/{place}/id", "detail": "this id stands for another event"}
-                    for place in reused
-                ]
-                raise _Refused(submission, IdReused("nothing was recorded", errors=errors))
+            _refuse_in_part(submission, logged)
         _check_settled(submission, logged, settled)
         standing, periods = None, []
         if submission.stand:
@@ -388,6 +390,19 @@ def _outcomes(
             periods = [metered.agreements[entry.user_id].period_at(entry.timestamp).key]
         outcomes.append(Outcome(logged, standing, periods))
     return outcomes
+
+
+def _refuse_in_part(submission: Submission, logged: Sequence[Logged]) -> None:
+    """Refuse what was to be recorded whole and cannot be, naming each place that hinders it."""
+    reused = [place for place, one in enumerate(logged) if one.status == "conflict"]
+    if reused:
+        detail = "this id stands for another event"
+        errors = [{"pointer": f"/{place}/id", "detail": detail} for place in reused]
+        raise _Refused(submission, IdReused("nothing was recorded", errors=errors))
+    late = [place for place, one in enumerate(logged) if one.status == "out_of_window"]
+    if late:
+        errors = [{"pointer": f"/{place}/timestamp", "detail": FORGOTTEN} for place in late]
+        raise _Refused(submission, OutOfWindow("nothing was recorded", errors=errors))
 
 
 def _check_settled(

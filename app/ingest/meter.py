@@ -24,16 +24,21 @@ from app.pricing.known import Prices
 from app.summaries.fold import fold
 from app.summaries.store import apply
 from app.usage.ledger import Entry, Logged
+from app.usage.wrapped import WrappedIds
 
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """What the river knows besides the calls: prices, agreements and limits, all in memory."""
+    """What the river knows besides the calls, all in memory.
+
+    Prices, agreements, limits, and whether any event has left the log.
+    """
 
     prices: Prices
     agreements: Agreements
     rules: Rules
     clock: Clock = field(default_factory=Clock)
+    wrapped: WrappedIds = field(default_factory=WrappedIds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ async def meter(
         [rated(call, house.prices.catalog, now) for call in calls],
         [call.place for call in calls],
         again=again,
+        wrapped=house.wrapped,
     )
 
     await apply(tx, fold(fresh, agreements), shard)

@@ -10,7 +10,7 @@ from msgspec import UNSET, Struct, UnsetType
 from app.core.counters import COUNTERS, FIRST_SECONDS, Usage, as_mapping
 from app.core.errors import AppError, Forbidden, IdReused, InvalidInput, OutOfWindow
 from app.core.money import to_usd
-from app.ingest.intake import Outcome
+from app.ingest.intake import FORGOTTEN, Outcome
 from app.usage.ledger import Entry, Logged, usage_of
 from app.web.lean import LeanAnswer
 
@@ -104,8 +104,11 @@ def receipt(outcome: Outcome) -> LeanAnswer:
 
     Raises:
         IdReused: the id stands for another event.
+        OutOfWindow: the event is so old that its id may have been forgotten.
     """
     logged = outcome.logged[0]
+    if logged.status == "out_of_window":
+        raise OutOfWindow.at("/timestamp", FORGOTTEN)
     if logged.status == "conflict":
         raise IdReused(
             "this user already has another event under this id; the first one stays",
@@ -217,7 +220,9 @@ def _result(place: int, one: Logged) -> dict[str, Any]:
         "detail": "",
         "pointer": "",
     }
-    if one.status == "conflict":
+    if one.status == "out_of_window":
+        found["detail"], found["pointer"] = FORGOTTEN, f"/{place}/timestamp"
+    elif one.status == "conflict":
         other = _in_the_way(one)
         under = "this id" if other == one.entry.event_id else other
         found["detail"] = f"id-reused: this user already has another event under {under}"

@@ -3,35 +3,63 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from app.db.engine import Tx
-from app.usage.ledger import Entry, Logged, append, find_many
+from app.usage.ledger import Entry, Logged, Torn, append, as_wrapped, find_many
+from app.usage.wrapped import NONE_WRAPPED, WrappedIds, find_wrapped
 
 Id = tuple[str, str]
 Event = Sequence[Entry]
 
 
-class Torn(Exception):
-    """Another writer took one of an event's ids in between: nothing of this may be committed."""
-
-
 async def append_whole(
-    tx: Tx, entries: Sequence[Entry], places: Sequence[int], *, again: bool = False
+    tx: Tx,
+    entries: Sequence[Entry],
+    places: Sequence[int],
+    *,
+    again: bool = False,
+    wrapped: WrappedIds = NONE_WRAPPED,
 ) -> tuple[list[Entry], list[Logged]]:
     """Append events; `places` counts each event's entries from 0.
 
     Returns the entries that are new, and what became of each event. An event of several entries
     is a `duplicate` if its first one is, and a `conflict` if any of its ids stands for something
-    else; nothing of it is written then. `again` is as for `append`.
+    else; nothing of it is written then. One whose id may be forgotten is `out_of_window`. `again`
+    and `wrapped` are as for `append`.
 
     Raises:
         Torn: roll back and try again.
     """
     if not entries:
         return [], []
+    if wrapped.known_from is not None and any(one[2] < wrapped.known_from for one in entries):
+        return await _append_known(tx, _events(entries, places), wrapped, again=again)
     if not any(places):
-        return await append(tx, entries, again=again)
-    events = _events(entries, places)
+        return await append(tx, entries, again=again, wrapped=wrapped)
+    return await _append_events(tx, _events(entries, places), wrapped, again=again)
+
+
+async def _append_known(
+    tx: Tx, events: Sequence[Event], wrapped: WrappedIds, *, again: bool
+) -> tuple[list[Entry], list[Logged]]:
+    """Append those events whose ids cannot have been forgotten."""
+    since = wrapped.known_from
+    known = [event for event in events if since is None or event[0].timestamp >= since]
+    fresh, rows = await _append_events(tx, known, wrapped, again=again)
+    left = iter(rows)
+    return fresh, [
+        next(left)
+        if since is None or event[0].timestamp >= since
+        else Logged("out_of_window", event[0], tuple(event[1:]))
+        for event in events
+    ]
+
+
+async def _append_events(
+    tx: Tx, events: Sequence[Event], wrapped: WrappedIds, *, again: bool
+) -> tuple[list[Entry], list[Logged]]:
     ids = {entry[:2] for event in events if len(event) > 1 for entry in event}
     standing: dict[Id, Entry] = {entry[:2]: entry for entry in await find_many(tx, sorted(ids))}
+    if wrapped.exist:
+        standing |= await _standing_wrapped(tx, events, ids - standing.keys())
     admitted = _admitted(events, standing.keys())
     wanted = [
         entry for event, fits in zip(events, admitted, strict=True) if fits for entry in event
@@ -39,7 +67,7 @@ async def append_whole(
     fresh: list[Entry] = []
     rows: list[Logged] = []
     if wanted:
-        fresh, rows = await append(tx, wanted, again=again)
+        fresh, rows = await append(tx, wanted, again=again, wrapped=wrapped)
     standing |= {row.entry[:2]: row.entry for row in rows}
     new = {entry[:2] for entry in fresh}
     logged, left = [], iter(rows)
@@ -56,6 +84,15 @@ async def append_whole(
         else:
             logged.append(_stood(event, standing, again))
     return fresh, logged
+
+
+async def _standing_wrapped(
+    tx: Tx, events: Sequence[Event], ids: Collection[Id]
+) -> dict[Id, Entry]:
+    """The entries that were wrapped under these ids, as they are sent now."""
+    found = await find_wrapped(tx, sorted(ids))
+    sent = {entry[:2]: entry for event in reversed(events) for entry in reversed(event)}
+    return {key: as_wrapped(sent[key], row) for key, row in found.items()}
 
 
 def _events(entries: Sequence[Entry], places: Sequence[int]) -> list[Event]:

@@ -13,7 +13,8 @@ class Archive(Base):
     """One file of rows that left the log, all of one month in UTC.
 
     It is `writing` until the transaction that takes its rows out of the log, which makes it
-    `sealed`; a file that never gets so far is removed. A `restored` one is back in the log. `path`
+    `sealed`; a file that never gets so far is removed, and its row (`dropping`) after it. A
+    `restored` one is back in the log. `path`
     is relative to where archives are kept; `sums` holds what its rows add up to, by measure.
     """
 
@@ -40,7 +41,8 @@ class Archive(Base):
 class Retention(Base):
     """How long detailed rows are kept: for everyone (`scope_key` is `all`) or for one user.
 
-    A bound that is null is not set; `max_rows` and `keep_rows` go together.
+    A bound that is null is not set; `max_rows` and `keep_rows` go together. `keep_ids_days` is for
+    everyone: how long the ids of wrapped events are known, null for ever.
     """
 
     __tablename__ = "retention"
@@ -50,4 +52,5 @@ class Retention(Base):
     max_rows: Mapped[int | None]
     keep_rows: Mapped[int | None]
     max_age_days: Mapped[int | None]
+    keep_ids_days: Mapped[int | None]
     changed_at: Mapped[datetime]

@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import NamedTuple
 
 from app.core.counters import COLUMNS, Usage
+from app.db.due import Remove
 from app.db.engine import Tx
 from app.db.types import instant, table_of
 from app.db.upsert import Append, Find
 from app.usage.tables import UsageEvent
+from app.usage.wrapped import NONE_WRAPPED, WrappedIds, WrappedRow, find_wrapped
 
 KEY = ("user_id", "event_id")
 
@@ -83,11 +85,16 @@ def usage_of(entry: Entry) -> Usage:
     return entry[FIRST_COUNTER:AFTER_COUNTERS]  # type: ignore[return-value]
 
 
-class Logged(NamedTuple):
-    """What became of one event: `recorded`, `duplicate` or `conflict`, and the row that stands.
+class Torn(Exception):
+    """Another writer took or moved an id in between: nothing of this may be committed."""
 
-    `others` are the further rows of an event that tells of several calls; in a conflict, the rows
-    of other events that stand in its way.
+
+class Logged(NamedTuple):
+    """What became of one event, and the row that stands.
+
+    `status` is `recorded`, `duplicate`, `conflict`, or `out_of_window` for one so old that its id
+    may have been forgotten. `others` are the further rows of an event that tells of several calls;
+    in a conflict, the rows of other events that stand in its way.
     """
 
     status: str
@@ -97,17 +104,22 @@ class Logged(NamedTuple):
 
 _append = Append(table_of(UsageEvent), Entry._fields, KEY)
 _find = Find(table_of(UsageEvent), KEY, Entry._fields)
+_remove = Remove(table_of(UsageEvent), KEY, KEY)
 
 
 async def append(
-    tx: Tx, entries: Sequence[Entry], *, again: bool = False
+    tx: Tx, entries: Sequence[Entry], *, again: bool = False, wrapped: WrappedIds = NONE_WRAPPED
 ) -> tuple[list[Entry], list[Logged]]:
     """Write the entries not seen before; return exactly those, and what became of each one.
 
     Of several with one key the first is written. A key that exists is a `duplicate` if its row
     came from the same body, else a `conflict`; either way the stored row stays as it is. `again`
     says that an earlier attempt at these entries may have been committed though its answer was
-    lost: rows of that attempt, told by `recorded_at`, are still `recorded`.
+    lost: rows of that attempt, told by `recorded_at`, are still `recorded`. A key that was wrapped
+    is answered from what is left of it.
+
+    Raises:
+        Torn: a row moved while it was looked for; roll back and try again.
     """
     unique: dict[tuple[str, str], Entry] = {}
     for entry in entries:
@@ -118,10 +130,39 @@ async def append(
     if new is not None:
         known = [entry[:2] for entry in rows if entry[:2] not in new]
         stored = {entry[:2]: entry for entry in await find_many(tx, known)}
+    if wrapped.exist:
+        stored |= await _sent_again(tx, [one for one in rows if one[:2] not in stored], new)
     fresh = [entry for key, entry in unique.items() if key not in stored]
     if len(rows) == len(entries) and not stored:
         return fresh, [Logged("recorded", entry) for entry in entries]
     return fresh, [_outcome(entry, unique, stored, again) for entry in entries]
+
+
+async def _sent_again(
+    tx: Tx, rows: Sequence[Entry], new: set[tuple[str, ...]] | None
+) -> dict[tuple[str, str], Entry]:
+    """Take out again what was written though it had been wrapped before; what stood for each.
+
+    Looked for after the rows were written: a write that waited for a wrap to take its row out of
+    the log finds here what that left. A row that is neither new nor here moved in between.
+    """
+    found = await find_wrapped(tx, [entry[:2] for entry in rows])
+    if new is not None and any(one[:2] not in new and one[:2] not in found for one in rows):
+        raise Torn
+    written = [key for key in found if new is None or key in new]
+    await _remove(tx, sorted(written))
+    return {one[:2]: as_wrapped(one, found[one[:2]]) for one in rows if one[:2] in found}
+
+
+def as_wrapped(entry: Entry, row: WrappedRow) -> Entry:
+    """An event that was sent again, with the times and the cost under which it was wrapped."""
+    return entry._replace(
+        timestamp=row.timestamp,
+        recorded_at=row.recorded_at,
+        body_hash=row.body_hash,
+        cost_nanos=row.cost_nanos,
+        cost_status=row.cost_status,
+    )
 
 
 def _key_of(entry: Entry) -> tuple[str, str]:

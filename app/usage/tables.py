@@ -129,7 +129,8 @@ class UsageCorrection(EntryColumns, Base):
     Rows are added and never changed. A void takes back; a correction takes back and puts in its
     place. `revision` counts the rows of one event from 1; the newest one with +1 is what the event
     is now, and the row of the log stays as it came. Every figure is the log and what was wrapped,
-    plus each of these rows times its sign. `recorded_at` is when the correction was made.
+    plus each of these rows times its sign. `recorded_at` is when the correction was made,
+    `body_hash` and `idempotency_key` tell one that is sent again.
     """
 
     __tablename__ = "usage_corrections"
@@ -144,6 +145,7 @@ class UsageCorrection(EntryColumns, Base):
     kind: Mapped[str]
     reason: Mapped[str]
     actor: Mapped[str]
+    idempotency_key: Mapped[str | None]
 
 
 class WrappedEvent(Base):

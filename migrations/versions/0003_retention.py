@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from app.db.types import Moment, Pairs
+from app.db.types import Flag, Moment, Pairs
 
 revision = "0003"
 down_revision = "0002"
@@ -43,11 +43,88 @@ def upgrade() -> None:
     )
 
     op.create_table(
+        "foreign_parts",
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("subject", TEXT, nullable=False),
+        sa.Column("part_id", TEXT, nullable=False),
+        sa.Column("trace_id", TEXT, nullable=False),
+        sa.Column("said_at", Moment(), nullable=False),
+        sa.Column("received_at", Moment(), nullable=False),
+        sa.Column("waiting", Flag(), nullable=False),
+        sa.Column("body", Pairs(), nullable=False),
+        sa.Column("user_id", TEXT, nullable=False),
+        sa.PrimaryKeyConstraint("owner", "subject", "part_id", name=op.f("pk_foreign_parts")),
+        info={"dist": "local"},
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_index(
+        op.f("ix_foreign_parts_owner_trace_id"),
+        "foreign_parts",
+        ["owner", "trace_id"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_foreign_parts_waiting_received_at"),
+        "foreign_parts",
+        ["waiting", "received_at"],
+        unique=False,
+    )
+
+    op.create_table(
+        "otlp_links",
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("trace_id", TEXT, nullable=False),
+        sa.Column("digest", WHOLE, autoincrement=False, nullable=False),
+        sa.Column("links", TEXT, nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "trace_id", "digest", name=op.f("pk_otlp_links")),
+        info={"dist": "local"},
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_index(op.f("ix_otlp_links_expires_at"), "otlp_links", ["expires_at"], unique=False)
+
+    op.create_table(
+        "otlp_tellings",
+        sa.Column("owner", TEXT, nullable=False),
+        sa.Column("trace_id", TEXT, nullable=False),
+        sa.Column("span_id", TEXT, nullable=False),
+        sa.Column("response_key", TEXT, nullable=True),
+        sa.Column("likeness", TEXT, nullable=False),
+        sa.Column("telling", TEXT, nullable=False),
+        sa.Column("event_user", TEXT, nullable=False),
+        sa.Column("event_id", TEXT, nullable=False),
+        sa.Column("event_hash", WHOLE, nullable=False),
+        sa.Column("expires_at", Moment(), nullable=False),
+        sa.PrimaryKeyConstraint("owner", "trace_id", "span_id", name=op.f("pk_otlp_tellings")),
+        info={"dist": "local"},
+        sqlite_strict=True,
+        sqlite_with_rowid=True,
+    )
+    op.create_index(
+        op.f("ix_otlp_tellings_expires_at"), "otlp_tellings", ["expires_at"], unique=False
+    )
+    op.create_index(
+        op.f("ix_otlp_tellings_owner_likeness"),
+        "otlp_tellings",
+        ["owner", "likeness"],
+        unique=False,
+    )
+    op.create_index(
+        op.f("ix_otlp_tellings_owner_response_key"),
+        "otlp_tellings",
+        ["owner", "response_key"],
+        unique=False,
+    )
+
+    op.create_table(
         "retention",
         sa.Column("scope_key", TEXT, nullable=False),
         sa.Column("max_rows", WHOLE, nullable=True),
         sa.Column("keep_rows", WHOLE, nullable=True),
         sa.Column("max_age_days", WHOLE, nullable=True),
+        sa.Column("keep_ids_days", WHOLE, nullable=True),
         sa.Column("changed_at", Moment(), nullable=False),
         sa.PrimaryKeyConstraint("scope_key", name=op.f("pk_retention")),
         info={"dist": "reference"},
@@ -61,6 +138,7 @@ def upgrade() -> None:
         sa.Column("kind", TEXT, nullable=False),
         sa.Column("reason", TEXT, nullable=False),
         sa.Column("actor", TEXT, nullable=False),
+        sa.Column("idempotency_key", TEXT, nullable=True),
         sa.Column("user_id", TEXT, nullable=False),
         sa.Column("event_id", TEXT, nullable=False),
         sa.Column("timestamp", Moment(), nullable=False),
@@ -234,6 +312,36 @@ def downgrade() -> None:
 
     op.drop_table("usage_corrections")
     op.drop_table("retention")
+    op.drop_index(
+        op.f("ix_otlp_tellings_owner_response_key"),
+        "otlp_tellings",
+    )
+    op.drop_index(
+        op.f("ix_otlp_tellings_owner_likeness"),
+        "otlp_tellings",
+    )
+    op.drop_index(
+        op.f("ix_otlp_tellings_expires_at"),
+        "otlp_tellings",
+    )
+
+    op.drop_table("otlp_tellings")
+    op.drop_index(
+        op.f("ix_otlp_links_expires_at"),
+        "otlp_links",
+    )
+
+    op.drop_table("otlp_links")
+    op.drop_index(
+        op.f("ix_foreign_parts_waiting_received_at"),
+        "foreign_parts",
+    )
+    op.drop_index(
+        op.f("ix_foreign_parts_owner_trace_id"),
+        "foreign_parts",
+    )
+
+    op.drop_table("foreign_parts")
     op.drop_index(
         op.f("ix_archives_state_created_at"),
         "archives",
