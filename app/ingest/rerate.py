@@ -13,11 +13,16 @@ from app.pricing.catalog import Catalog
 from app.summaries.fold import fold, recost
 from app.summaries.store import apply
 from app.usage.adjust import Cause, Revision, adjust
+from app.usage.corrections import corrected_keys
 from app.usage.ledger import Entry, find_many, usage_of
 from app.usage.sweep import RATED
 
 SHARD = -1
 """Cross-user totals change in rows of their own, where no ingest waits for them."""
+
+
+class Corrected(Exception):
+    """An event was corrected while it was rated anew: nothing of this may be committed."""
 
 
 def revised(entry: Entry, catalog: Catalog) -> Revision | None:
@@ -61,15 +66,22 @@ async def rerate(
 ) -> list[Revision]:
     """Rate these events by the prices in force; return those that are charged differently now.
 
-    All that it moves becomes durable together with the events: done twice, it moves nothing.
+    All that it moves becomes durable together with the events: done twice, it moves nothing. What
+    was corrected stays as it was said to be.
+
+    Raises:
+        Corrected: one of them was corrected meanwhile; roll back and try again.
     """
-    standing = await find_many(tx, sorted(keys))
+    said = await corrected_keys(tx, list(keys))
+    standing = await find_many(tx, sorted(set(keys) - said))
     found = (revised(entry, house.prices.catalog) for entry in standing)
     wanted = [one for one in found if one is not None and differs(one)]
     made = await adjust(tx, wanted, cause, now)
     if not made:
         return []
     entries = [one.entry for one in made]
+    if await corrected_keys(tx, [entry[:2] for entry in entries]):
+        raise Corrected
     costs = {one.entry[:2]: one.cost_nanos for one in made}
     agreements = await house.agreements.ensure(tx, {entry.user_id for entry in entries}, now)
     change = fold(entries, agreements, lambda one: recost(one, costs[one[:2]]), calls=0)

@@ -132,6 +132,7 @@ _RERATE: dict[str, Any] = {
     "newly_priced": 0,
     "newly_unpriced": 0,
     "would_be_unpriced": 0,
+    "corrected": 0,
     "by_day": [{"day": "2026-11-19", **_SHIFT}],
     "by_model": [{"provider": "openai", "model": "gpt-4o-mini", **_SHIFT}],
     "model_count": 1,
@@ -146,7 +147,9 @@ class RerateOut(BaseModel):
 
     `events` were looked at; `changed` of them cost something else, and every cost is of those.
     `by_model` and `by_user` name the largest changes; `model_count` and `user_count` say how many
-    there are. An event that today's prices do not cover keeps its cost: `would_be_unpriced`.
+    there are. An event that today's prices do not cover keeps its cost: `would_be_unpriced`. One
+    that was voided or corrected stays as it was said to be: `corrected` counts them, `events` does
+    not.
     """
 
     id: str
@@ -164,6 +167,7 @@ class RerateOut(BaseModel):
     newly_priced: int
     newly_unpriced: int
     would_be_unpriced: int
+    corrected: int = 0
     by_day: list[DayShiftOut]
     by_model: list[ModelShiftOut]
     model_count: int

@@ -6,6 +6,7 @@ taken by one of them, and an event that is charged right is not changed again.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import apsw
@@ -17,10 +18,10 @@ from app.core.errors import Conflict
 from app.db.changes import Feed
 from app.db.engine import Database, Tx
 from app.ingest.meter import House
-from app.ingest.rerate import differs, rerate, revised
+from app.ingest.rerate import Corrected, differs, rerate, revised
 from app.ingest.rerate_store import RerateRow, advance, claim, get_rerate, set_going
 from app.usage.adjust import Cause
-from app.usage.sweep import Filter, Key, key_from_text, key_to_text, next_page, place_in
+from app.usage.sweep import Filter, Key, key_from_text, key_to_text, page_to_rate, place_in
 
 T = TypeVar("T")
 _BEYOND = (apsw.ConstraintError, asyncpg.DataError, sa_exc.DataError, OverflowError)
@@ -49,17 +50,20 @@ class Batch(NamedTuple):
 
 
 async def batches(parts: Parts, wanted: Filter, after: Key | None) -> AsyncIterator[Batch]:
-    """Walk the events behind `after`; at the end there is always one batch with no place."""
+    """Walk the events behind `after`; at the end there is always one batch with no place.
+
+    Events that were corrected are looked at and left out.
+    """
     keys: list[tuple[str, str]] = []
     scanned = 0
     while True:
         await parts.db.glance(parts.feed.catch_up)
         catalog = parts.house.prices.catalog
         at = after
-        page = await parts.db.read(lambda tx: next_page(tx, wanted, at, PAGE))  # noqa: B023
+        page, said = await parts.db.read(lambda tx: page_to_rate(tx, wanted, at, PAGE))  # noqa: B023
         for entry in page.entries:
             scanned += 1
-            revision = revised(entry, catalog)
+            revision = None if entry[:2] in said else revised(entry, catalog)
             if revision is not None and differs(revision):
                 keys.append(entry[:2])
                 if len(keys) == CHUNK:
@@ -121,12 +125,14 @@ async def _step(parts: Parts, row: RerateRow, batch: Batch) -> bool:
 
 
 async def counted(db: Database, work: Callable[[Tx], Awaitable[T]]) -> T:
-    """Run a step in a transaction.
+    """Run a step in a transaction, again where an event of it was corrected meanwhile.
 
     Raises:
         Conflict: a total would pass what can be counted.
     """
     try:
-        return await db.write(work)
+        while True:
+            with suppress(Corrected):
+                return await db.write(work)
     except _BEYOND as error:
         raise Conflict("with these prices a total would pass what can be counted") from error

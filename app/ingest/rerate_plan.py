@@ -9,7 +9,7 @@ from app.db.engine import Database
 from app.ingest.rerate import differs, revised
 from app.pricing.catalog import Catalog
 from app.usage.adjust import Revision
-from app.usage.sweep import Filter, Key, next_page
+from app.usage.sweep import Filter, Key, page_to_rate
 
 PAGE = 2_000
 KEPT = 20_000
@@ -71,7 +71,7 @@ class Diff:
     """What would change. Costs are those of the events that would be charged differently."""
 
     def __init__(self) -> None:
-        self.events = self.newly_priced = self.would_be_unpriced = 0
+        self.events = self.newly_priced = self.would_be_unpriced = self.corrected = 0
         self.total = Shift(0, 0, 0)
         self.days, self.models, self.users = Tally(), Tally(), Tally()
 
@@ -105,6 +105,7 @@ class Diff:
             "newly_priced": self.newly_priced,
             "newly_unpriced": 0,
             "would_be_unpriced": self.would_be_unpriced,
+            "corrected": self.corrected,
             "by_day": [{"day": key[0], **_shown(shift)} for key, shift in days],
             "by_model": [
                 {"provider": key[0], "model": key[1], **_shown(shift)} for key, shift in models
@@ -131,12 +132,16 @@ async def plan(db: Database, wanted: Filter, catalog: Catalog) -> Diff:
     """What rating these events by these prices would change. Nothing is written.
 
     The log is read in short pages, each its own snapshot, with the event loop free in between.
+    An event that was corrected is counted and left as it is.
     """
     diff = Diff()
     after: Key | None = None
     while True:
-        page = await db.read(lambda tx, at=after: next_page(tx, wanted, at, PAGE))  # type: ignore[misc]
+        page, said = await db.read(lambda tx, at=after: page_to_rate(tx, wanted, at, PAGE))  # type: ignore[misc]
         for entry in page.entries:
+            if entry[:2] in said:
+                diff.corrected += 1
+                continue
             revision = revised(entry, catalog)
             if revision is not None:
                 diff.add(revision)

@@ -21,6 +21,9 @@ class Account(NamedTuple):
     why: str
 
 
+VOIDED = Account((), "", "the event was voided")
+
+
 async def account_of(tx: Tx, entry: Entry, catalog: Catalog) -> Account:
     """Account for an event. Only what is not priced yet is asked of the prices in force."""
     if entry.cost_status == "provided":

@@ -10,6 +10,7 @@ from sqlalchemy import Column, ColumnElement, Text, cast, literal, literal_colum
 from app.core.clock import from_micros, to_micros
 from app.db.engine import Tx
 from app.db.types import Moment, table_of
+from app.usage.corrections import corrected_keys
 from app.usage.ledger import Entry, entry_of
 from app.usage.tables import UsageEvent
 
@@ -96,6 +97,14 @@ async def next_page(tx: Tx, wanted: Filter, after: Key | None, rows: int) -> Pag
     query = select(*_columns).where(*conditions).order_by(*by)
     entries = [entry_of(row) for row in await tx.fetch(query)]
     return Page(entries, None if end is None else tuple(end))
+
+
+async def page_to_rate(
+    tx: Tx, wanted: Filter, after: Key | None, rows: int
+) -> tuple[Page, set[tuple[str, str]]]:
+    """As `next_page`, and which of these events were corrected: they are not rated again."""
+    page = await next_page(tx, wanted, after, rows)
+    return page, await corrected_keys(tx, [entry[:2] for entry in page.entries])
 
 
 def _values(by: Sequence[Column[Any]], key: Key) -> ColumnElement[Any]:
