@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from app.access.deps import Db, Now, Reader
 from app.access.guard import require_user
+from app.analytics.as_of import read_as_of
 from app.analytics.audit import PROOF_S, prove
 from app.analytics.usage import (
     TrendsOut,
@@ -17,12 +18,13 @@ from app.analytics.usage import (
     trend_out,
     usage_out,
 )
-from app.usage.api import UserId, UserRoute, legible, refuse_unknown
+from app.retention.store import ArchiveStore
+from app.usage.api import INSTANT, UserId, UserRoute, instant_from, legible, refuse_unknown
 
 router = APIRouter(route_class=UserRoute)
 
 
-@router.get("/v1/users/{user_id:path}/usage", tags=["usage"])
+@router.get("/v1/users/{user_id:path}/usage", tags=["usage"], response_model_exclude_unset=True)
 async def get_usage(
     request: Request,
     db: Db,
@@ -33,11 +35,21 @@ async def get_usage(
         str | None,
         Query(description="`2026-11`, or the start date; without it, the one that runs now"),
     ] = None,
+    as_of: Annotated[
+        str | None, Query(description=f"The period as it was known then. {INSTANT}")
+    ] = None,
 ) -> UsageOut:
-    """What a user used in one billing period, and how their limits stand now."""
+    """What a user used in one billing period, and how their limits stand now.
+
+    With `as_of`, what was recorded of it until then; `changed_since` tells what came afterwards.
+    """
     require_user(key, user_id)
-    refuse_unknown(request, ("billing_period",))
+    refuse_unknown(request, ("billing_period", "as_of"))
     legible(user_id, "user_id")
+    at = instant_from(as_of, "as_of")
+    if at is not None:
+        store: ArchiveStore = request.app.state.store
+        return await read_as_of(db, store, user_id, billing_period, at, clock.now())
     return usage_out(await db.read(lambda tx: read_usage(tx, user_id, billing_period, clock)))
 
 

@@ -1,9 +1,6 @@
 """Prove on one snapshot that the log, the totals, the limits and the alerts agree.
 
-What limits count is computed again from the log by the very functions that counted it. The log is
-read a page at a time, so that what is in memory are counters and never the log.
-
-The proof reads its own configuration: an old snapshot must not fill this process's caches.
+The log stands for all that was recorded: what is in it, what was wrapped, and corrections of both.
 """
 
 from collections import Counter as Tally
@@ -11,22 +8,25 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, exists, func, literal, select, tuple_
+from sqlalchemy import exists, func, select
 from sqlalchemy.engine import Row
 
 from app.alerts.tables import Alert
-from app.analytics.history import adjustments_sum_to_present, highest_costs
+from app.analytics.corrected import corrections_sum_to_present
+from app.analytics.history import adjustments_sum_to_present
+from app.analytics.matched import NOTHING, Matched, match_recorded, pages
 from app.core.clock import EPOCH, rfc3339
 from app.core.money import CEILING
 from app.db.changes import ConfigChange
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.limits.counters import CounterKey, growths, percent_reached
-from app.limits.known import Rule, Rules, rule_of, scope_keys
+from app.limits.counters import CounterKey, percent_reached
+from app.limits.known import Rule, rule_of
 from app.limits.tables import Counter, Hold, HoldAmount, Limit
 from app.limits.windows import window_of
-from app.plans.known import Agreements, agreement_of, load
-from app.plans.periods import FAR, Period, calendar_months
+from app.plans.known import load
+from app.plans.periods import FAR, Period
+from app.retention.verify import archives_equal_wrapped
 from app.summaries.reconcile import (
     MAX_DIFFERENCES,
     Difference,
@@ -35,12 +35,9 @@ from app.summaries.reconcile import (
     amount,
     reconcile,
 )
-from app.usage.ledger import Entry
-from app.usage.tables import UsageEvent
 
 PROOF_S = 300.0
 """How long a proof may take; a million events take some seconds."""
-PAGE = 5_000
 
 
 class Proof(NamedTuple):
@@ -67,86 +64,33 @@ class Proof(NamedTuple):
 async def prove(tx: Tx, now: datetime) -> Proof:
     """Judge every identity on the snapshot of `tx`. Takes long: `db.read(…, within_s=PROOF_S)`."""
     verdicts = await reconcile(tx)
-    rules = {rule.id: rule for rule in map(rule_of, await tx.fetch(select(*_RULE)))}
-    standing_since = unchanged_since(rules.values(), await _changes(tx), now)
-    matched = await match_log(tx, standing_since) if rules else {}
+    rules, standing_since = await all_rules(tx, now)
+    matched = await match_recorded(tx, standing_since) if rules else {}
     verdicts.append(await counters_are_log(tx, rules, matched))
     in_force = {rule.id: rule.in_force(now) for rule in rules.values()}
     verdicts.append(await alerts_are_counters(tx, in_force, matched, standing_since))
     verdicts.append(await held_is_open_holds(tx))
     verdicts.append(await adjustments_sum_to_present(tx))
+    verdicts.append(await corrections_sum_to_present(tx))
+    verdicts.append(await archives_equal_wrapped(tx))
     return Proof(now, verdicts)
 
 
 _limit, _counter, _alert = table_of(Limit).c, table_of(Counter).c, table_of(Alert).c
 _hold, _part = table_of(Hold).c, table_of(HoldAmount).c
-_log, _change = table_of(UsageEvent).c, table_of(ConfigChange).c
+_change = table_of(ConfigChange).c
 _RULE = [_limit[name] for name in Rule._fields]
 _COUNTER = [_counter.scope_key, _counter.limit_id, _counter.window_start, _counter.used]
 _ALERT = [
     *(_alert.scope_key, _alert.limit_id, _alert.window_start, _alert.threshold),
     _alert.created_at,
 ]
-_COUNTED = (
-    *("user_id", "event_id", "timestamp", "recorded_at", "provider", "model", "endpoint"),
-    *("input_tokens", "output_tokens", "cost_nanos", "team_id", "api_key_id"),
-)
-"""The columns that decide what a limit counts, and since when."""
-_LOGGED = [_log[name] for name in _COUNTED]
-_TAKEN = tuple(_COUNTED.index(name) if name in _COUNTED else None for name in Entry._fields)
 
 
-# ---- what the log says --------------------------------------------------------------------------
-
-
-class Matched(NamedTuple):
-    """What of the log falls under one counter, and how much of that is older than the limit.
-
-    `most` is what the counter may once have held: every event at the most it was ever charged.
-    `before` too takes the older events so.
-    """
-
-    used: int
-    before: int
-    most: int
-
-
-async def match_log(tx: Tx, standing_since: Mapping[str, datetime]) -> dict[CounterKey, Matched]:
-    """What every counter should stand at, from the whole log."""
-    found: dict[CounterKey, Matched] = {}
-    agreements = Agreements()
-    await agreements.reload_plans(tx, set())
-    unseen = agreement_of([calendar_months(agreements.default_plan)])
-    async for page in _pages(tx, _LOGGED, key=2):
-        entries = [_entry(row) for row in page]
-        stored = await load(tx, {entry.user_id for entry in entries})
-        agreed = {entry.user_id: stored.get(entry.user_id, unseen) for entry in entries}
-        scopes: set[str] = set()
-        for entry in entries:
-            plan_id = agreed[entry.user_id].terms_at(entry.timestamp).plan_id
-            scopes.update(scope_keys(entry.user_id, plan_id, entry.team_id, entry.api_key_id))
-        rules = Rules()
-        await rules.load(tx, scopes)
-        highest = await highest_costs(tx, [(entry.user_id, entry.event_id) for entry in entries])
-        for entry in entries:
-            peak = highest.get((entry.user_id, entry.event_id), 0)
-            for key, growth in growths((entry,), agreed, rules).items():
-                used, before, most = found.get(key, _NOTHING)
-                early = entry.recorded_at <= standing_since[growth.rule.id]
-                more = growth.amount
-                once = max(more, peak) if growth.rule.metric == "cost_usd" else more
-                found[key] = Matched(used + more, before + once if early else before, most + once)
-    return found
-
-
-_NOTHING = Matched(0, 0, 0)
-
-
-def _entry(row: Sequence[Any]) -> Entry:
-    found = Entry._make(None if place is None else row[place] for place in _TAKEN)
-    return found._replace(
-        input_tokens=found.input_tokens or 0, output_tokens=found.output_tokens or 0
-    )
+async def all_rules(tx: Tx, now: datetime) -> tuple[dict[str, Rule], dict[str, datetime]]:
+    """Every limit by its id, and since when each is as it is."""
+    rules = {rule.id: rule for rule in map(rule_of, await tx.fetch(select(*_RULE)))}
+    return rules, unchanged_since(rules.values(), await _changes(tx), now)
 
 
 async def _changes(tx: Tx) -> list[tuple[str, datetime]]:
@@ -182,26 +126,50 @@ def _fell_back(rule: Rule, now: datetime) -> datetime:
 # ---- limits and alerts --------------------------------------------------------------------------
 
 
-async def counters_are_log(
-    tx: Tx, rules: Mapping[str, Rule], matched: Mapping[CounterKey, Matched]
-) -> Verdict:
-    """Each counter stands at what its limit matches of the log in that window, and none is missing.
+class Standing(NamedTuple):
+    """A counter that was judged: where it should stand, and where it does."""
+
+    key: CounterKey
+    rule: Rule
+    expected: int
+    found: int
+
+
+async def judged_counters(
+    tx: Tx,
+    rules: Mapping[str, Rule],
+    matched: Mapping[CounterKey, Matched],
+    scope_key: str | None = None,
+) -> AsyncIterator[Standing]:
+    """Every counter, or those of one scope, beside what its limit matches; also those missing.
 
     The counter of a limit that is gone proves nothing, nor does one whose window was over before
     its limit began to count.
     """
-    found = _Findings("limit_counters_equal_log")
+    query = select(*_COUNTER)
+    if scope_key is not None:
+        query = query.where(_counter.scope_key == scope_key)
+        matched = {key: value for key, value in matched.items() if key[0] == scope_key}
     seen = set()
-    async for page in _pages(tx, _COUNTER, key=3):
+    async for page in pages(tx, query, _COUNTER[:3]):
         for row in page:
             key, rule = _key(row), rules.get(row.limit_id)
             if rule is None or (key not in matched and await _over(tx, rule, key)):
                 continue
             seen.add(key)
-            used = min(matched.get(key, _NOTHING).used, CEILING)  # a counter stays there
-            found.compare(_at(key), rule.metric, used, row.used)
+            expected = matched.get(key, NOTHING).nearest(row.used)
+            yield Standing(key, rule, min(expected, CEILING), row.used)  # a counter stays there
     for key in sorted(matched.keys() - seen):
-        found.compare(_at(key), rules[key[1]].metric, matched[key].used, 0)
+        yield Standing(key, rules[key[1]], min(matched[key].nearest(0), CEILING), 0)
+
+
+async def counters_are_log(
+    tx: Tx, rules: Mapping[str, Rule], matched: Mapping[CounterKey, Matched]
+) -> Verdict:
+    """Each counter stands at what its limit matches in that window, and none is missing."""
+    found = _Findings("limit_counters_equal_log")
+    async for one in judged_counters(tx, rules, matched):
+        found.compare(at_counter(one.key), one.rule.metric, one.expected, one.found)
     return found.verdict()
 
 
@@ -231,13 +199,13 @@ async def held_is_open_holds(tx: Tx) -> Verdict:
     """
     found = _Findings("held_equals_open_holds")
     of_open = {key: amount async for key, amount in _open_holds(tx)}
-    async for page in _pages(tx, [*_COUNTER[:3], _counter.held], key=3):
+    async for page in pages(tx, select(*_COUNTER[:3], _counter.held), _COUNTER[:3]):
         for row in page:
             expected = of_open.pop(_key(row), 0)
             if expected or row.held:
-                found.compare(_at(_key(row)), "held", expected, row.held)
+                found.compare(at_counter(_key(row)), "held", expected, row.held)
     for key in sorted(of_open):
-        found.compare(_at(key), "held", of_open[key], 0)
+        found.compare(at_counter(key), "held", of_open[key], 0)
     return found.verdict()
 
 
@@ -263,34 +231,35 @@ async def alerts_are_counters(
     """
     found = _Findings("alerts_equal_thresholds_reached")
     raised: dict[tuple[str, str, datetime, int], datetime] = {}
-    async for page in _pages(tx, _ALERT, key=4):
+    async for page in pages(tx, select(*_ALERT), _ALERT[:4]):
         for row in page:
             if row.limit_id in rules and row.threshold > 0:  # others are what a job saw
                 raised[*_key(row), row.threshold] = row.created_at
-    async for page in _pages(tx, _COUNTER, key=3):
+    async for page in pages(tx, select(*_COUNTER), _COUNTER[:3]):
         for row in page:
             counter, rule = _key(row), rules.get(row.limit_id)
             if rule is None or rule.amount is None or rule.action == "shadow":
                 continue
-            before = matched.get(counter, _NOTHING).before
+            before = matched.get(counter, NOTHING).before
             for threshold in rule.thresholds:
                 if not percent_reached(row.used, rule.amount, threshold):
                     continue
                 alert = (*counter, threshold)
                 there = raised.pop(alert, None) is not None
                 if there or not percent_reached(before, rule.amount, threshold):
-                    where = _at(counter) | {"threshold": str(threshold)}
+                    where = at_counter(counter) | {"threshold": str(threshold)}
                     found.compare(where, "alerts", 1, int(there))
     for alert in sorted(raised):
-        log, limit = matched.get(alert[:3], _NOTHING), rules[alert[1]]
+        log, limit = matched.get(alert[:3], NOTHING), rules[alert[1]]
         once = log.most > log.used and percent_reached(log.most, limit.amount or 0, alert[3])
         if raised[alert] > standing_since[limit.id] and not once:
-            where = _at(alert[:3]) | {"threshold": str(alert[3])}
+            where = at_counter(alert[:3]) | {"threshold": str(alert[3])}
             found.compare(where, "alerts", 0, 1)
     return found.verdict()
 
 
-def _at(key: CounterKey) -> Where:
+def at_counter(key: CounterKey) -> Where:
+    """A counter as people read it."""
     return {"scope": key[0], "limit_id": key[1], "window_start": rfc3339(key[2])}
 
 
@@ -314,18 +283,3 @@ class _Findings:
 
     def verdict(self) -> Verdict:
         return Verdict(self._identity, self._compared, self._differing, self._differences)
-
-
-async def _pages(
-    tx: Tx, columns: Sequence[Column[Any]], *, key: int
-) -> AsyncIterator[Sequence[Row[Any]]]:
-    """Every row of a table in the order of its key, the first `key` of the columns, in pages."""
-    by = columns[:key]
-    query = select(*columns).order_by(*by).limit(PAGE)
-    page = await tx.fetch(query)
-    while page:
-        yield page
-        if len(page) < PAGE:
-            return
-        last = (literal(value, column.type) for value, column in zip(page[-1], by, strict=False))
-        page = await tx.fetch(query.where(tuple_(*by) > tuple_(*last)))

@@ -11,7 +11,6 @@ from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
 from app.summaries.buckets import (
-    HOURS,
     Names,
     TooManyError,
     by_names,
@@ -20,8 +19,9 @@ from app.summaries.buckets import (
     summed,
     whole,
 )
-from app.summaries.detail import details, is_readable, used_in_hours
+from app.summaries.detail import all_of, details, is_readable, used_in_hours
 from app.summaries.grains import Span, cut
+from app.summaries.sources import HOURS
 from app.summaries.sums import Sums
 from app.summaries.tables import HourTotal, PeriodTotal
 
@@ -71,7 +71,7 @@ async def _endpoints_of(tx: Tx, user_id: str, span: Span) -> ByName | None:
     used = await used_in_hours(tx, user_id, span)
     if not await is_readable(tx, user_id, span, used):
         return None
-    return by_names(await details(tx, user_id, [], ("endpoint",), [span], MOST_SUMS))
+    return by_names(await details(tx, user_id, all_of, ("endpoint",), [span], MOST_SUMS))
 
 
 async def read_totals(tx: Tx) -> tuple[Sums, datetime | None]:

@@ -9,9 +9,10 @@ from app.alerts.standing import shards
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import DIMENSIONS, Names, Table, TooManyError, by_names, renamed, summed
+from app.summaries.buckets import Names, Table, TooManyError, by_names, renamed, summed
 from app.summaries.fold import SEPARATOR
 from app.summaries.grains import Span
+from app.summaries.sources import DIMENSIONS
 from app.summaries.sums import Sums
 from app.summaries.tables import HourDimension
 

@@ -12,6 +12,7 @@ from app.db.types import table_of
 from app.db.upsert import Find
 from app.summaries.reconcile import MAX_DIFFERENCES, Difference, Verdict
 from app.usage.tables import UsageAdjustment, UsageEvent
+from app.usage.wrapped import WrappedIds, find_wrapped
 
 PAGE = 5_000
 IDENTITY = "adjustments_sum_to_present"
@@ -24,6 +25,7 @@ _read = (
         *(_done[f"old_{name}"] for name in _RATING),
         *(_done[f"new_{name}"] for name in _RATING),
         *(_log[name] for name in _RATING),
+        _done.timestamp,
     )
     .select_from(
         table_of(UsageAdjustment).outerjoin(
@@ -37,7 +39,7 @@ _read = (
 
 
 class _Link(NamedTuple):
-    """One change: which, from what, to what, and what stands in the log."""
+    """One change: which, from what, to what, and what stands; empty where nobody knows that."""
 
     key: tuple[Any, ...]
     old: tuple[Any, ...]
@@ -46,13 +48,18 @@ class _Link(NamedTuple):
 
 
 async def adjustments_sum_to_present(tx: Tx) -> Verdict:
-    """Each change of an event begins where the one before ended, and the last is what stands."""
+    """Each change of an event begins where the one before ended, and the last is what stands.
+
+    Of an event that was wrapped its cost stands; nothing does of one whose id is forgotten.
+    """
     findings: list[Difference] = []
     differing = compared = 0
     last: _Link | None = None
 
     def judge(link: _Link, expected: tuple[Any, ...], found: tuple[Any, ...]) -> None:
         nonlocal compared, differing
+        if not expected:
+            return
         compared += 1
         if expected == found:
             return
@@ -63,9 +70,7 @@ async def adjustments_sum_to_present(tx: Tx) -> Verdict:
             findings.append(Difference(IDENTITY, where, _shown(expected), _shown(found)))
 
     async for page in _pages(tx):
-        for row in page:
-            values: tuple[Any, ...] = tuple(row)
-            link = _Link(values[:3], values[3:6], values[6:9], values[9:])
+        for link in await _links(tx, page):
             if last is not None and last.key[:2] == link.key[:2]:
                 judge(link, last.new, link.old)
             elif last is not None:
@@ -74,6 +79,25 @@ async def adjustments_sum_to_present(tx: Tx) -> Verdict:
     if last is not None:
         judge(last, last.present, last.new)
     return Verdict(IDENTITY, compared, differing, findings)
+
+
+async def _links(tx: Tx, page: Sequence[Any]) -> list[_Link]:
+    rows: list[tuple[Any, ...]] = [tuple(row) for row in page]
+    gone = {row[:2] for row in rows if row[10] is None}
+    left = await find_wrapped(tx, sorted(gone)) if gone else {}
+    ids = WrappedIds()
+    if gone:
+        await ids.reload(tx, set())
+    found = []
+    for row in rows:
+        present = row[9:12]
+        if row[:2] in left:
+            one = left[row[:2]]
+            present = (one.cost_nanos, one.cost_status, row[8])
+        elif row[:2] in gone and ids.known_from is not None and row[12] < ids.known_from:
+            present = ()
+        found.append(_Link(row[:3], row[3:6], row[6:9], present))
+    return found
 
 
 def _shown(rating: tuple[Any, ...]) -> str:

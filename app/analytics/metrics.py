@@ -12,7 +12,7 @@ from app.analytics.percentiles import percentiles_of
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import HOURS, Names, TooManyError, by_names, summed
+from app.summaries.buckets import Names, TooManyError, by_names, summed
 from app.summaries.detail import (
     NO_PERCENTILES,
     Percentiles,
@@ -22,13 +22,13 @@ from app.summaries.detail import (
     used_in_hours,
 )
 from app.summaries.grains import Span
+from app.summaries.sources import HOURS, Source
 from app.summaries.sums import NONE, Sums
 from app.summaries.tables import HourTotal
-from app.usage.tables import UsageEvent
 
 MOST_NAMES = 100_000
 
-_hour, _log = table_of(HourTotal).c, table_of(UsageEvent).c
+_hour = table_of(HourTotal).c
 ByName = Mapping[Names, Sums]
 
 
@@ -136,12 +136,16 @@ async def of_named(tx: Tx, dimension: str, value: str, span: Span) -> Parts:
 async def _of_user(tx: Tx, user_id: str, whose: Whose, span: Span) -> Parts:
     all_used = await used_in_hours(tx, user_id, span)
     readable = await is_readable(tx, user_id, span, all_used)
-    where: list[ColumnElement[bool]] = [
-        column == value
-        for column, value in ((_log.api_key_id, whose.api_key_id), (_log.team_id, whose.team_id))
+    asked = {
+        name: value
+        for name, value in (("api_key_id", whose.api_key_id), ("team_id", whose.team_id))
         if value is not None
-    ]
-    if where and not readable:
+    }
+
+    def where(source: Source) -> list[ColumnElement[bool]]:
+        return [source.table.c[name] == value for name, value in asked.items()]
+
+    if asked and not readable:
         pointer = "api_key_id" if whose.api_key_id is not None else "team_id"
         detail = f"{pointer}: the single calls that decide this are no longer all kept; ask without"
         raise InvalidInput.at(f"/{pointer}", detail)

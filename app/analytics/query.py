@@ -13,13 +13,13 @@ from app.analytics.everyone import used_by
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import HOURS, Names, Table, TooManyError, renamed, summed, whole
-from app.summaries.detail import details, is_readable, logged_name, used_in_hours
+from app.summaries.buckets import Names, Table, TooManyError, renamed, summed, whole
+from app.summaries.detail import details, is_readable, used_in_hours
 from app.summaries.grains import Grain, Span, cut, whole_hours
 from app.summaries.series import not_readable
+from app.summaries.sources import HOURS, Source
 from app.summaries.sums import Sums
 from app.summaries.tables import HourTotal
-from app.usage.tables import UsageEvent
 
 MOST_PIECES = 2_208
 MOST_ITEMS = 10_000
@@ -42,7 +42,7 @@ NAMED = {"team_id", "api_key_id", "backend", "pool"}
 """Where one of these is asked for, only the calls that name one are told of."""
 NAMES = (*OF_USERS, "endpoint", "status_code", "team_id", "api_key_id", "backend", "pool")
 
-_hour, _log = table_of(HourTotal).c, table_of(UsageEvent).c
+_hour = table_of(HourTotal).c
 
 
 class Question(NamedTuple):
@@ -149,11 +149,14 @@ async def _across(tx: Tx, question: Question, pieces: Sequence[Span], dimension:
 
 async def _logged(tx: Tx, user_id: str, question: Question, pieces: Sequence[Span]) -> Table:
     used = await used_in_hours(tx, user_id, question.span)
-    if not await is_readable(tx, user_id, question.span, used):
+    if not await is_readable(tx, user_id, question.span, used, question.names):
         raise not_readable("/group_by" if question.group_by else "/filters")
-    columns = {name: logged_name(name) for name in question.filters}
-    where = _where(question, columns)
-    where += [_log[name].is_not(None) for name in sorted(NAMED & question.names)]
+
+    def where(source: Source) -> list[ColumnElement[bool]]:
+        columns = {name: source.named(name) for name in question.filters}
+        given = [source.table.c[name].is_not(None) for name in sorted(NAMED & question.names)]
+        return _where(question, columns) + given
+
     return await details(tx, user_id, where, question.group_by, pieces, MOST_ITEMS)
 
 

@@ -22,6 +22,7 @@ from app.limits.door import state_out
 from app.limits.manage import states_now
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import Period, calendar_months
+from app.summaries.tables import WrappedUsage
 from app.summaries.trends import (
     NONE_USED,
     ByModel,
@@ -30,7 +31,7 @@ from app.summaries.trends import (
     last_periods,
     used_in,
 )
-from app.usage.tables import UsageEvent
+from app.usage.tables import UsageEvent, WrappedEvent
 
 SHOWN_ALERTS = 10
 UNNAMED = "unknown"
@@ -107,11 +108,35 @@ _TREND: dict[str, Any] = {
 }
 
 
+_SINCE: dict[str, Any] = {
+    "calls": 1,
+    "cost_usd": "0.00036",
+    "corrections": 1,
+    "corrections_cost_usd": "-0.00024",
+    "rerated_cost_usd": "0",
+}
+
+
+class SinceOut(BaseModel):
+    """What of a period was recorded after the instant: late calls, corrections, other charges."""
+
+    calls: int
+    cost_usd: str
+    corrections: int
+    corrections_cost_usd: str
+    rerated_cost_usd: str
+
+    model_config = {"json_schema_extra": {"example": _SINCE}}
+
+
 class UsageOut(BaseModel):
-    """What a user used in one billing period, and how their limits stand now."""
+    """What a user used in one billing period, and how their limits stand now.
+
+    With `as_of` it is what was known then; limits and alerts of then are not told.
+    """
 
     billing_period: UsagePeriodOut
-    usage_status: str
+    usage_status: str | None
     total_calls: int
     total_tokens: int
     input_tokens: int
@@ -120,11 +145,13 @@ class UsageOut(BaseModel):
     avg_latency_ms: float | None
     error_rate: float
     providers: dict[str, ProviderUsageOut]
-    limits: list[dict[str, Any]]
-    usage_percentages: dict[str, float]
-    alerts: list[AlertOut]
+    limits: list[dict[str, Any]] | None
+    usage_percentages: dict[str, float] | None
+    alerts: list[AlertOut] | None
     last_updated: datetime | None
     unpriced_calls: int
+    as_of: datetime | None = None
+    changed_since: SinceOut | None = None
 
     model_config = {"json_schema_extra": {"example": _USAGE}}
 
@@ -172,8 +199,7 @@ async def read_usage(tx: Tx, user_id: str, key: str | None, clock: Clock) -> Sto
     agreement = await agreed(tx, user_id)
     period = agreement.period_at(now) if key is None else find_period(agreement, key)
     if period is None:
-        detail = "billing_period: no such period; expected a key as 2026-11, or a start date"
-        raise InvalidInput.at("/billing_period", detail)
+        raise no_such_period()
     [models] = await used_in(tx, user_id, [period])
     return Stood(
         period,
@@ -182,6 +208,12 @@ async def read_usage(tx: Tx, user_id: str, key: str | None, clock: Clock) -> Sto
         await unread_alerts(tx, user_id, SHOWN_ALERTS),
         await last_recorded(tx, user_id),
     )
+
+
+def no_such_period() -> InvalidInput:
+    """What is said of a period's key that names none."""
+    detail = "billing_period: no such period; expected a key as 2026-11, or a start date"
+    return InvalidInput.at("/billing_period", detail)
 
 
 async def read_trends(
@@ -215,6 +247,15 @@ async def last_recorded(tx: Tx, user_id: str) -> datetime | None:
     event = table_of(UsageEvent).c
     query = select(event.recorded_at).where(event.user_id == user_id)
     row = await tx.first(query.order_by(event.timestamp.desc()).limit(1))
+    if row is not None:
+        return row[0]  # type: ignore[no-any-return]
+    group, left = table_of(WrappedUsage).c, table_of(WrappedEvent).c
+    newest = select(group.archive_id).where(group.user_id == user_id)
+    newest = newest.order_by(group.hour.desc(), group.last_at.desc()).limit(1)
+    query = select(left.recorded_at).where(
+        left.user_id == user_id, left.archive_id == newest.scalar_subquery()
+    )
+    row = await tx.first(query.order_by(left.timestamp.desc()).limit(1))
     return None if row is None else row[0]
 
 

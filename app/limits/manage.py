@@ -26,7 +26,8 @@ from app.limits.tables import Counter, HoldAmount, Limit, LimitRaise
 from app.plans.known import agreement_of, load
 from app.plans.periods import calendar_months
 from app.plans.subscriptions import default_plan, find_plan
-from app.usage.tables import UsageEvent
+from app.summaries.tables import WrappedUsage
+from app.usage.tables import UsageCorrection, UsageEvent
 
 COLUMNS = tuple(getattr(Limit, name) for name in Rule._fields)
 
@@ -252,9 +253,16 @@ async def next_start(tx: Tx, user_id: str, now: datetime) -> datetime:
     user's last event (its clock may have been minutes ahead), and the period that they end is still
     running for every limit that counts by billing period.
     """
-    last = select(func.max(UsageEvent.timestamp)).where(UsageEvent.user_id == user_id)
+    events = [
+        select(func.max(last_at)).where(user == user_id)
+        for user, last_at in (
+            (UsageEvent.user_id, UsageEvent.timestamp),
+            (UsageCorrection.user_id, UsageCorrection.timestamp),
+            (WrappedUsage.user_id, WrappedUsage.last_at),
+        )
+    ]
     counted = select(func.max(Limit.counts_from)).where(Limit.window == "billing_period")
-    found: list[datetime | None] = [(await tx.fetch(query))[0][0] for query in (last, counted)]
+    found: list[datetime | None] = [(await tx.fetch(query))[0][0] for query in (*events, counted)]
     return max([now, *(moment + MICROSECOND for moment in found if moment is not None)])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, or_, select, tuple_, union
 
 from app.core.clock import EPOCH, hour_of
 from app.db.engine import Tx
@@ -15,8 +15,8 @@ from app.plans.known import load
 from app.plans.periods import Period, calendar_months, period_of
 from app.plans.tables import Subscription
 from app.summaries.fold import SEPARATOR
+from app.summaries.sources import LOG, RECORDED, WRAPPED, Source
 from app.summaries.tables import HourDimension
-from app.usage.tables import UsageEvent
 
 MOST_SPELLINGS = 500
 LONGEST = {
@@ -41,11 +41,15 @@ async def earliest(tx: Tx, rule: Rule, now: datetime) -> datetime:
     return max(EPOCH, now - max(lengths))
 
 
-async def may_match(tx: Tx, rule: Rule, since: datetime) -> list[ColumnElement[bool]]:
-    """The part of the log to look at; who was on a plan when, `growths` judges."""
-    events = UsageEvent
+async def may_match(
+    tx: Tx, rule: Rule, since: datetime, source: Source = LOG
+) -> list[ColumnElement[bool]]:
+    """The part of what was recorded to look at; who was on a plan when, `growths` judges."""
+    events = source.table.c
     kind, _, of = rule.scope_key.partition(":")
-    found: list[ColumnElement[bool]] = [events.timestamp >= since]
+    found: list[ColumnElement[bool]] = [source.at >= since]
+    if source is WRAPPED:
+        found = [events.hour >= hour_of(since), events.last_at >= since]
     if kind == "user":
         found.append(events.user_id == of)
     elif kind == "plan":
@@ -93,9 +97,12 @@ async def running(
     agreements = await load(tx, users)
     shared = [calendar(now)]
     if rule.window == "billing_period" and len(users) < len(scopes):
-        query = select(UsageEvent.user_id).distinct()
-        query = query.where(*await may_match(tx, rule, await earliest(tx, rule, now)))
-        sharing = await load(tx, {row[0] for row in await tx.fetch(query)})
+        since = await earliest(tx, rule, now)
+        found_in = [
+            select(source.table.c.user_id).where(*await may_match(tx, rule, since, source))
+            for source in RECORDED
+        ]
+        sharing = await load(tx, {row[0] for row in await tx.fetch(union(*found_in))})
         shared = sorted({agreement.period_at(now) for agreement in sharing.values()})
     found = {}
     for scope in scopes:

@@ -3,8 +3,8 @@
 Totals have a row where the log may have thousands. They can tell where each of them lies in one
 window of the limit, and where nothing is asked that they are not kept by: those across users
 answer for all, a team or a key, those by user for users and plans, by billing period or by hour.
-What they cannot tell is read from the log, if need be of some users only. Every way counts with
-the functions that ingest counts with.
+What they cannot tell is read from the log, from what was wrapped and from corrections, if need be
+of some users only. Every way counts with the functions that ingest counts with.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -18,14 +18,15 @@ from app.core.errors import Conflict
 from app.core.money import CEILING
 from app.db.engine import Tx
 from app.limits.counters import CounterKey, Growth, count, growths, measured
+from app.limits.grouped import GROUP_COLUMNS, GROUP_KEY, Group, shares_of
 from app.limits.known import Rule, scope_keys
 from app.limits.running import LONGEST, earliest, may_match, on_plan
 from app.limits.windows import window_of
-from app.plans.known import agreement_of, load
+from app.plans.known import Agreement, agreement_of, load
 from app.plans.periods import FAR, Period, calendar_months
 from app.summaries.fold import SEPARATOR
+from app.summaries.sources import CORRECTED, LOG, WRAPPED, Source
 from app.summaries.tables import HourDimension, HourTotal, PeriodTotal
-from app.usage.tables import UsageEvent
 
 CHUNK = 20_000
 USERS_AT_ONCE = 500
@@ -34,7 +35,7 @@ Grown = dict[CounterKey, Growth]
 
 
 class Seen(NamedTuple):
-    """The columns of the log that counting needs."""
+    """The columns of a call that counting needs."""
 
     user_id: str
     timestamp: datetime
@@ -90,7 +91,7 @@ async def seed(tx: Tx, rule: Rule, now: datetime) -> None:
     if grown is None:
         grown = await _from_users_periods(tx, rule, since)
     if grown is None:
-        grown = await _from_log(tx, rule, since)
+        grown = await _from_calls(tx, rule, since)
     if any(growth.amount > CEILING for growth in grown.values()):
         raise Conflict("what is recorded already passes what a limit can count (2^63-1)")
     await count(tx, grown)
@@ -191,7 +192,7 @@ async def _from_users_periods(tx: Tx, rule: Rule, since: datetime) -> Grown | No
 async def _from_users_hours(
     tx: Tx, rule: Rule, since: datetime, user_ids: Collection[str] | None = None
 ) -> Grown:
-    """From the totals of each hour, and the log of users whose windows change within one."""
+    """From the totals of each hour, and the calls of users whose windows change within one."""
     total = HourTotal
     order = (total.user_id, total.hour, total.provider, total.model, total.task_type)
     query = select(*order, *_sums(total)).where(
@@ -205,7 +206,7 @@ async def _from_users_hours(
 
     grown, odd = await _from_totals(tx, rule, _pages(tx, query, order), whole)
     for start in range(0, len(odd), USERS_AT_ONCE):
-        _join(grown, await _from_log(tx, rule, since, odd[start : start + USERS_AT_ONCE]))
+        _join(grown, await _from_calls(tx, rule, since, odd[start : start + USERS_AT_ONCE]))
     return grown
 
 
@@ -261,36 +262,73 @@ async def _whole_users(pages: AsyncIterator[list[Any]]) -> AsyncIterator[list[An
         yield held
 
 
-# ---- the log ------------------------------------------------------------------------------------
+# ---- calls --------------------------------------------------------------------------------------
 
 
-async def _from_log(
+async def _from_calls(
     tx: Tx, rule: Rule, since: datetime, user_ids: Collection[str] | None = None
 ) -> Grown:
+    """From the log, what was wrapped and corrections."""
     grown: Grown = {}
-    async for entries in _logged(tx, rule, since, user_ids):
-        agreements = await load(tx, {entry.user_id for entry in entries})
-        _join(grown, growths(entries, agreements, Only(rule)))
+    for source in (LOG, CORRECTED):
+        async for sign, entries in _seen(tx, rule, since, user_ids, source):
+            agreements = await load(tx, {entry.user_id for entry in entries})
+            measure = measured if sign > 0 else _taken_back
+            _join(grown, growths(entries, agreements, Only(rule), measure))
+    async for groups in _wrapped(tx, rule, since, user_ids):
+        agreements = await load(tx, {group.user_id for group in groups})
+        for group in groups:
+            _join(grown, _newest_share(group, agreements[group.user_id], rule))
     return grown
 
 
-async def _logged(
-    tx: Tx, rule: Rule, since: datetime, user_ids: Collection[str] | None
-) -> AsyncIterator[list[Seen]]:
-    """What the rule may match in the log since then, in chunks, in order of user and time."""
-    events = UsageEvent
-    order = (events.user_id, events.timestamp, events.event_id)
+def _taken_back(metric: str, seen: Seen) -> int:
+    return -measured(metric, seen)
+
+
+def _newest_share(group: Group, agreement: Agreement, rule: Rule) -> Grown:
+    """All of a group in one window, the latest that it may be in: no limit is passed unseen."""
+    found: Grown = {}
+    for share in shares_of(group, agreement, Only(rule)):
+        found = {share.key: Growth(rule, share.billing_period)}
+        found[share.key].amount = share.amount
+    return found
+
+
+async def _seen(
+    tx: Tx, rule: Rule, since: datetime, user_ids: Collection[str] | None, source: Source
+) -> AsyncIterator[tuple[int, list[Seen]]]:
+    """The calls that the rule may match since then, in chunks: those that count, those that are
+    taken back (-1)."""
+    events = source.table.c
+    order = [events.user_id, events.timestamp, events.event_id]
+    if source is CORRECTED:
+        order.append(events.revision)
     query = select(
         *order,
         *(events.provider, events.model, events.endpoint, events.team_id, events.api_key_id),
         func.coalesce(events.input_tokens, 0),
         func.coalesce(events.output_tokens, 0),
         events.cost_nanos,
-    ).where(*await may_match(tx, rule, since))
+        events.sign if source is CORRECTED else literal(1),
+    ).where(*await may_match(tx, rule, since, source))
     if user_ids is not None:
         query = query.where(events.user_id.in_(user_ids))
     async for rows in _pages(tx, query, order):
-        yield [Seen._make(row) for row in rows]
+        for sign in (1, -1):
+            seen = [(*row[:3], *row[len(order) : -1]) for row in rows if row[-1] == sign]
+            if seen:
+                yield sign, [Seen._make(row) for row in seen]
+
+
+async def _wrapped(
+    tx: Tx, rule: Rule, since: datetime, user_ids: Collection[str] | None
+) -> AsyncIterator[list[Group]]:
+    query = select(*GROUP_COLUMNS).where(*await may_match(tx, rule, since, WRAPPED))
+    if user_ids is not None:
+        query = query.where(GROUP_KEY[0].in_(user_ids))
+    async for rows in _pages(tx, query, GROUP_KEY):
+        yield [Group._make(row) for row in rows]
 
 
 async def _pages(

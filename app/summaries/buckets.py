@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, case, func, literal, select
 
 from app.db.engine import Tx
-from app.db.types import table_of
 from app.summaries.grains import Span
 from app.summaries.sums import NONE, Sums
-from app.summaries.tables import HourDimension, HourTotal
-from app.usage.tables import UsageEvent
 
 STATEMENT_S = 4.0
 """PostgreSQL stops a statement by itself, a little before its caller gives up on it."""
@@ -21,37 +18,17 @@ Table = Mapping[tuple[int, Names], Sums]
 """What was used, by the place of the piece of time and by the names asked for."""
 
 
-class Rows(NamedTuple):
+class Rows(Protocol):
     """Rows that add up: when each one was, and what it adds to each measure."""
 
-    at: ColumnElement[datetime]
-    amount_of: Callable[[str], ColumnElement[int]]
+    @property
+    def at(self) -> ColumnElement[datetime]: ...
+    @property
+    def amount_of(self) -> Callable[[str], ColumnElement[int]]: ...
 
 
 class TooManyError(Exception):
     """More sums than were allowed for."""
-
-
-_hour, _dimension = table_of(HourTotal).c, table_of(HourDimension).c
-_log = table_of(UsageEvent).c
-HOURS = Rows(_hour.hour, lambda name: _hour[name])
-DIMENSIONS = Rows(_dimension.hour, lambda name: _dimension[name])
-
-
-def _logged(measure: str) -> ColumnElement[int]:
-    """What one row of the log adds; `fold.measures_of` says the same of an entry."""
-    if measure == "calls":
-        return literal(1)
-    if measure == "errors":
-        return case((_log.status_code >= 400, 1), else_=0)
-    if measure == "unpriced_calls":
-        return case((_log.cost_nanos.is_(None), 1), else_=0)
-    if measure.endswith("_calls"):
-        return case((_log[measure.replace("_calls", "_us")].is_(None), 0), else_=1)
-    return func.coalesce(_log[measure], 0)
-
-
-LOG = Rows(_log.timestamp, _logged)
 
 
 async def summed(

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import HOURS, by_names, by_place, summed, whole
+from app.summaries.buckets import by_names, by_place, summed, whole
 from app.summaries.grains import Span, cut
+from app.summaries.sources import HOURS
 from app.summaries.sums import NONE, Sums
 from app.summaries.tables import HourTotal
 

@@ -139,23 +139,23 @@ def fold(
         _join(periods, (user_id, start, provider, model), total)
         _join(hours, (user_id, hour, provider, model, task), total)
     for (hour, kind), total in by_kind.items():
-        for dimension, value in _dimensions(kind):
+        for dimension, value in dimensions_of_kind(kind):
             _join(dimensions, (hour, dimension, value), total)
     return Change(periods, hours, dimensions)
 
 
-_kind_of = attrgetter(
-    "provider", "model", "endpoint", "status_code", "backend", "pool", "team_id", "api_key_id"
-)
+KIND = ("provider", "model", "endpoint", "status_code", "backend", "pool", "team_id", "api_key_id")
+_kind_of = attrgetter(*KIND)
 _NAMED = ("backend", "pool", "team", "key")
 
 
 def dimensions_of(entry: Entry) -> list[tuple[str, str]]:
     """The cross-user totals that one entry is part of, latency buckets aside."""
-    return _dimensions(_kind_of(entry))
+    return dimensions_of_kind(_kind_of(entry))
 
 
-def _dimensions(kind: tuple[Any, ...]) -> list[tuple[str, str]]:
+def dimensions_of_kind(kind: tuple[Any, ...]) -> list[tuple[str, str]]:
+    """As `dimensions_of`, by the names that it looks at, in the order of `KIND`."""
     provider, model, endpoint, status_code = kind[:4]
     found = [
         ("model", f"{provider}{SEPARATOR}{model}"),

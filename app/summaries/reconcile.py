@@ -1,10 +1,11 @@
 """Prove that the totals are what the log sums to; every comparison is one statement.
 
 Two sides are summed by the same key in the database, laid over each other, and only what differs
-comes back: a million rows of log cost the reader nothing.
+comes back: a million rows of log cost the reader nothing. The side that is right is the log with
+what was wrapped and what was corrected (`sources.py`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -19,6 +20,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
     union_all,
 )
 
@@ -27,10 +29,25 @@ from app.core.money import to_usd
 from app.db.engine import Tx
 from app.db.types import table_of
 from app.summaries.fold import SEPARATOR
-from app.summaries.tables import MEASURES, HourDimension, HourTotal, PeriodTotal
-from app.usage.tables import UsageEvent
+from app.summaries.sources import (
+    BITS,
+    COUNTS,
+    DIMENSIONS,
+    HALVES,
+    HOURS,
+    PERIODS,
+    RECORDED,
+    Source,
+    exact_sums,
+    halves,
+    joined,
+)
+from app.summaries.tables import MEASURES
+from app.usage.tables import UsageEvent, WrappedEvent
+from app.usage.wrapped import find_wrapped
 
 MAX_DIFFERENCES = 1_000
+PAGE = 5_000
 Where = dict[str, str]
 
 
@@ -57,59 +74,47 @@ class Verdict(NamedTuple):
 
 
 _log = table_of(UsageEvent).c
-_hour = table_of(HourTotal).c
-_period = table_of(PeriodTotal).c
-_dimension = table_of(HourDimension).c
+_hour = HOURS.table.c
+_dimension = DIMENSIONS.table.c
 _BY_MODEL = ("user_id", "provider", "model")
+_BY_HOUR = ("user_id", "hour", "provider", "model", "task_type")
 _SEPARATOR: ColumnElement[str] = literal_column("'" + SEPARATOR + "'", Text)
-
-
-def _logged(measure: str) -> ColumnElement[int]:
-    """What one log row adds to a measure; `fold.measures_of` says the same of an entry."""
-    if measure == "calls":
-        return literal(1)
-    if measure == "errors":
-        return case((_log.status_code >= 400, 1), else_=0)
-    if measure == "unpriced_calls":
-        return case((_log.cost_nanos.is_(None), 1), else_=0)
-    if measure.endswith("_calls"):
-        carried = _log[measure.replace("_calls", "_us")]
-        return case((carried.is_(None), 0), else_=1)
-    return func.coalesce(_log[measure], 0)
+_SIDES = ("expected", "found")
 
 
 def _summed(
-    keys: Sequence[ColumnElement[Any]],
+    source: Source,
     names: Sequence[str],
-    amount_of: Callable[[str], ColumnElement[int]],
+    keys: Sequence[ColumnElement[Any]],
     where: ColumnElement[bool] | None = None,
-) -> FromClause:
-    sums = (func.sum(amount_of(name)).label(name) for name in MEASURES)
+) -> Select[Any]:
     labelled = [key.label(name) for key, name in zip(keys, names, strict=True)]
-    query = select(*labelled, *sums).where(true() if where is None else where).group_by(*keys)
-    return query.subquery()
+    sums = exact_sums(source.amount_of)
+    return select(*labelled, *sums).where(true() if where is None else where).group_by(*keys)
 
 
-def _of(columns: Any) -> Callable[[str], ColumnElement[int]]:
-    return lambda name: columns[name]
+def _side(names: Sequence[str], sums: FromClause, side: str) -> Select[Any]:
+    """The sums as one side, zeros as the other."""
+    return select(
+        *(sums.c[name] for name in names),
+        *(
+            (sums.c[half] if one == side else literal(0)).label(f"{one}_{half}")
+            for one in _SIDES
+            for half in HALVES
+        ),
+    )
 
 
-def _laid_over(names: Sequence[str], expected: FromClause, found: FromClause) -> Select[Any]:
+def _laid_over(
+    names: Sequence[str], expected: Sequence[Select[Any]], found: Select[Any]
+) -> Select[Any]:
     """The keys where the sides differ, both sums of each measure beside; first the counts.
 
     There is a row also where nothing differs, so that the counts always come back.
     """
     sides = union_all(
-        select(
-            *(expected.c[name] for name in names),
-            *(expected.c[name].label(f"expected_{name}") for name in MEASURES),
-            *(literal(0).label(f"found_{name}") for name in MEASURES),
-        ),
-        select(
-            *(found.c[name] for name in names),
-            *(literal(0).label(f"expected_{name}") for name in MEASURES),
-            *(found.c[name].label(f"found_{name}") for name in MEASURES),
-        ),
+        *(_side(names, one.subquery(), "expected") for one in expected),
+        _side(names, found.subquery(), "found"),
     ).subquery()
     both = (
         select(
@@ -119,7 +124,7 @@ def _laid_over(names: Sequence[str], expected: FromClause, found: FromClause) ->
         .group_by(*(sides.c[name] for name in names))
         .cte("both_sides")
     )
-    unequal = [both.c[f"expected_{name}"] != both.c[f"found_{name}"] for name in MEASURES]
+    unequal = [_unequal(both, name) for name in MEASURES]
     differing = sum(
         (case((one, 1), else_=0) for one in unequal[1:]), case((unequal[0], 1), else_=0)
     )
@@ -135,23 +140,41 @@ def _laid_over(names: Sequence[str], expected: FromClause, found: FromClause) ->
     )
 
 
+def _unequal(both: FromClause, name: str) -> ColumnElement[bool]:
+    """Whether the sides differ in a measure, however its sums are split into halves."""
+    apart = [both.c[f"expected_{half}"] - both.c[f"found_{half}"] for half in halves(name)]
+    if name in COUNTS:
+        return apart[0] != 0
+    return apart[0] * (1 << BITS) + apart[1] != 0
+
+
 async def _compared(
-    tx: Tx, identity: str, names: Sequence[str], expected: FromClause, found: FromClause
+    tx: Tx,
+    identity: str,
+    names: Sequence[str],
+    expected: Sequence[Select[Any]],
+    found: Select[Any],
 ) -> Verdict:
     rows = await tx.fetch(_laid_over(names, expected, found))
     compared, differing = int(rows[0].compared), int(rows[0].differing)
     differences = []
     for row in rows if differing else ():
         rest = list(row)[2:]
-        key, sums = rest[: len(names)], list(map(int, rest[len(names) :]))
-        middle = len(MEASURES)
-        for measure, should, does in zip(MEASURES, sums[:middle], sums[middle:], strict=True):
+        key, sums = rest[: len(names)], rest[len(names) :]
+        middle = len(HALVES)
+        sides = (joined(sums[:middle]), joined(sums[middle:]))
+        for measure, should, does in zip(MEASURES, *sides, strict=True):
             if should != does:
-                where = place(names, key) | {"measure": _shown_as(measure)}
-                differences.append(
-                    Difference(identity, where, amount(measure, should), amount(measure, does))
-                )
+                differences.append(difference(identity, names, key, measure, should, does))
     return Verdict(identity, compared, differing, differences[:MAX_DIFFERENCES])
+
+
+def difference(
+    identity: str, names: Sequence[str], key: Sequence[Any], measure: str, should: int, does: int
+) -> Difference:
+    """One value of a total that is not what it should be, as people read it."""
+    where = place(names, key) | {"measure": "cost_usd" if measure == "cost_nanos" else measure}
+    return Difference(identity, where, amount(measure, should), amount(measure, does))
 
 
 def place(names: Sequence[str], key: Sequence[Any]) -> Where:
@@ -165,10 +188,6 @@ def place(names: Sequence[str], key: Sequence[Any]) -> Where:
     return found
 
 
-def _shown_as(measure: str) -> str:
-    return "cost_usd" if measure == "cost_nanos" else measure
-
-
 def amount(measure: str, value: int) -> int | str:
     """A sum for the wire: money as a decimal string."""
     return to_usd(value) if measure in ("cost_nanos", "cost_usd") else value
@@ -178,17 +197,28 @@ def amount(measure: str, value: int) -> int | str:
 
 
 async def log_is_hours(tx: Tx) -> Verdict:
-    """The log sums to the hourly totals, per user, provider and model."""
-    log = _summed([_log[name] for name in _BY_MODEL], _BY_MODEL, _logged)
-    hours = _summed([_hour[name] for name in _BY_MODEL], _BY_MODEL, _of(_hour))
-    return await _compared(tx, "log_equals_hour_totals", _BY_MODEL, log, hours)
+    """What was recorded sums to the hourly totals: per user, hour, model and kind of task."""
+    recorded = [_summed(source, _BY_HOUR, _keys(source, _BY_HOUR)) for source in RECORDED]
+    hours = _summed(HOURS, _BY_HOUR, _keys(HOURS, _BY_HOUR))
+    return await _compared(tx, "log_equals_hour_totals", _BY_HOUR, recorded, hours)
+
+
+def _keys(source: Source, names: Sequence[str]) -> list[ColumnElement[Any]]:
+    return [
+        source.hour
+        if name == "hour"
+        else source.named(name)
+        if name == "task_type"
+        else source.table.c[name]
+        for name in names
+    ]
 
 
 async def hours_are_periods(tx: Tx) -> Verdict:
     """The hourly totals sum to the periods' totals, per user, provider and model."""
-    hours = _summed([_hour[name] for name in _BY_MODEL], _BY_MODEL, _of(_hour))
-    periods = _summed([_period[name] for name in _BY_MODEL], _BY_MODEL, _of(_period))
-    return await _compared(tx, "hour_totals_equal_period_totals", _BY_MODEL, hours, periods)
+    hours = _summed(HOURS, _BY_MODEL, _keys(HOURS, _BY_MODEL))
+    periods = _summed(PERIODS, _BY_MODEL, _keys(PERIODS, _BY_MODEL))
+    return await _compared(tx, "hour_totals_equal_period_totals", _BY_MODEL, [hours], periods)
 
 
 async def hours_are_models(tx: Tx) -> Verdict:
@@ -196,35 +226,55 @@ async def hours_are_models(tx: Tx) -> Verdict:
     names = ("hour", "value")
     # the separator as a literal: grouped by a parameter, PostgreSQL takes it for another one
     value = _hour.provider.concat(_SEPARATOR).concat(_hour.model)
-    hours = _summed([_hour.hour, value], names, _of(_hour))
-    models = _summed(
-        [_dimension.hour, _dimension.value], names, _of(_dimension), _dimension.dimension == "model"
-    )
-    return await _compared(tx, "hour_totals_equal_models", names, hours, models)
+    hours = _summed(HOURS, names, [_hour.hour, value])
+    kept = [_dimension.hour, _dimension.value]
+    models = _summed(DIMENSIONS, names, kept, _dimension.dimension == "model")
+    return await _compared(tx, "hour_totals_equal_models", names, [hours], models)
 
 
 async def hours_are(tx: Tx, identity: str, dimension: str) -> Verdict:
     """A dimension that every call is in sums to the whole, per hour."""
-    hours = _summed([_hour.hour], ("hour",), _of(_hour))
-    kept = _summed([_dimension.hour], ("hour",), _of(_dimension), _dimension.dimension == dimension)
-    return await _compared(tx, identity, ("hour",), hours, kept)
+    hours = _summed(HOURS, ("hour",), [_hour.hour])
+    kept = _summed(DIMENSIONS, ("hour",), [_dimension.hour], _dimension.dimension == dimension)
+    return await _compared(tx, identity, ("hour",), [hours], kept)
 
 
 async def events_are_unique(tx: Tx) -> Verdict:
-    """Each event of a user is in the log once."""
+    """Each event of a user is in the log once, or among what was wrapped; never in both."""
     identity = "events_counted_once"
     times = func.count().label("times")
     counts = select(_log.user_id, _log.event_id, times).group_by(_log.user_id, _log.event_id)
     again = counts.having(times > 1).subquery()
-    total = select(func.count()).select_from(table_of(UsageEvent))
-    compared = (await tx.fetch(total))[0][0]
+    logged, wrapped = [
+        (await tx.fetch(select(func.count()).select_from(table_of(kept))))[0][0]
+        for kept in (UsageEvent, WrappedEvent)
+    ]
     differing = (await tx.fetch(select(func.count()).select_from(again)))[0][0]
-    differences = []
+    found: list[tuple[str, str, int]] = []
     if differing:
-        for row in await tx.fetch(select(*again.c).limit(MAX_DIFFERENCES)):
-            where = {"user_id": row.user_id, "event_id": row.event_id}
-            differences.append(Difference(identity, where, 1, row.times))
-    return Verdict(identity, compared, differing, differences)
+        found = [tuple(row) for row in await tx.fetch(select(*again.c).limit(MAX_DIFFERENCES))]
+    if wrapped:
+        async for user_id, event_id in _in_both(tx):
+            differing += 1
+            if len(found) < MAX_DIFFERENCES:
+                found.append((user_id, event_id, 2))
+    differences = [
+        Difference(identity, {"user_id": user_id, "event_id": event_id}, 1, often)
+        for user_id, event_id, often in found
+    ]
+    return Verdict(identity, logged + wrapped, differing, differences)
+
+
+async def _in_both(tx: Tx) -> AsyncIterator[tuple[str, str]]:
+    """The events of the log that are known as wrapped too."""
+    order = (_log.event_id, _log.user_id)
+    page: Sequence[Any] = await tx.fetch(select(*order).order_by(*order).limit(PAGE))
+    while page:
+        for key in await find_wrapped(tx, [(row.user_id, row.event_id) for row in page]):
+            yield key
+        last = tuple_(*(literal(value) for value in page[-1]))
+        later = select(*order).where(tuple_(*order) > last)
+        page = await tx.fetch(later.order_by(*order).limit(PAGE))
 
 
 async def reconcile(tx: Tx) -> list[Verdict]:

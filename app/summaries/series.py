@@ -10,16 +10,18 @@ from typing import NamedTuple
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import HOURS, Names, TooManyError, summed
+from app.summaries.buckets import Names, TooManyError, summed
 from app.summaries.detail import (
     MOST_READ,
     Percentiles,
+    all_of,
     details,
     is_readable,
     percentiles,
     used_in_hours,
 )
 from app.summaries.grains import Grain, Span, cut, whole_hours
+from app.summaries.sources import HOURS
 from app.summaries.sums import NONE, Sums
 from app.summaries.tables import HourTotal
 
@@ -69,7 +71,7 @@ async def read_series(tx: Tx, asked: Asked) -> Series:
     if pieces is None:
         raise InvalidInput.at("/from", f"from: at most {MOST_PIECES:,} pieces; take a longer grain")
     used = await used_in_hours(tx, asked.user_id, asked.span)
-    readable = await is_readable(tx, asked.user_id, asked.span, used)
+    readable = await is_readable(tx, asked.user_id, asked.span, used, asked.group_by)
     try:
         sums = await _sums(tx, asked, pieces, readable)
     except TooManyError:
@@ -80,7 +82,9 @@ async def read_series(tx: Tx, asked: Asked) -> Series:
     if not readable:
         return Series(pieces, groups, sums, None, None)
     latency, ttft = [
-        await percentiles(tx, asked.user_id, measure, [], asked.group_by, pieces) if calls else {}
+        await percentiles(tx, asked.user_id, measure, all_of, asked.group_by, pieces)
+        if calls
+        else {}
         for measure, calls in (("latency_us", used.latency_calls), ("ttft_us", used.ttft_calls))
     ]
     return Series(pieces, groups, sums, latency, ttft)
@@ -96,7 +100,7 @@ async def _sums(
         return await summed(tx, HOURS, own, names, pieces, MOST_ITEMS)
     if not readable:
         raise not_readable("/from" if by_total else "/group_by")
-    return await details(tx, asked.user_id, [], asked.group_by, pieces, MOST_ITEMS)
+    return await details(tx, asked.user_id, all_of, asked.group_by, pieces, MOST_ITEMS)
 
 
 def not_readable(pointer: str) -> InvalidInput:
