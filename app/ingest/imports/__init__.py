@@ -1,0 +1,1 @@
+"""Usage that others kept: read from their files and tables, and recorded like any other."""
