@@ -11,7 +11,7 @@ SERVE_LOCKS := requirements-build.lock requirements.lock
 DEV_LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo check test bench docs prove-dockerfile lock clean
+.PHONY: help serve demo check test bench bench-growth docs prove-dockerfile lock clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -26,6 +26,7 @@ check: .venv/.dev  ## style, types, layers and the rules of the architecture
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict
+	MYPYPATH=sdk $(BIN)/mypy --strict -p tollgate_client
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/architecture
 	@find app -name '*.py' -exec wc -l {} + | awk '$$2 != "total" && $$1 > $(LONG_FILE) \
@@ -36,6 +37,9 @@ test: .venv/.dev  ## every test, on SQLite and on a real PostgreSQL (TEST_POSTGR
 
 bench: .venv/.dev  ## measure against an empty endpoint on this machine, about five minutes
 	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-growth: .venv/.dev  ## measure the same work while the log grows, on both engines, about half an hour
+	$(BIN)/python -m benchmarks.growth $(BENCH)
 
 docs: .venv/.dev  ## write docs/configuration.md and docs/schema.md anew from the code
 	$(BIN)/python -m tools.generate_docs

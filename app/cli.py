@@ -13,8 +13,11 @@ from rich.table import Column, Table
 from sqlalchemy import make_url
 
 from app.access.keys import create_key, list_keys, revoke_key
-from app.analytics.audit import PROOF_S, prove
+from app.cli_archives import archives
+from app.cli_audit import audit
+from app.cli_import import import_usage
 from app.cli_prices import prices
+from app.cli_wrap import wrap_logs
 from app.core.clock import Clock, rfc3339
 from app.db.engine import Database, Tx
 from app.db.migrate import NEWEST
@@ -39,6 +42,10 @@ app = typer.Typer(
 keys = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
 app.add_typer(prices, name="prices")
+app.command()(audit)
+app.command("import")(import_usage)
+app.command("wrap")(wrap_logs)
+app.add_typer(archives, name="archives")
 
 
 @app.command()
@@ -117,30 +124,6 @@ async def _take_prices(settings: Settings) -> None:
         await take_packaged_prices(db, Clock())
     finally:
         await db.close()
-
-
-@app.command()
-def audit(database_url: DatabaseUrl = None) -> None:
-    """Prove that log, totals, limits and alerts agree; name every difference; exit 1 on any."""
-    now = Clock().now()
-    with console.status("comparing log, totals, counters and alerts on one snapshot"):
-        proof = with_database(
-            database_url, lambda db: db.read(lambda tx: prove(tx, now), within_s=PROOF_S)
-        )
-    table = Table("identity", "compared", "holds")
-    for identity in proof.verdicts:
-        holds = "[green]yes[/green]" if identity.holds else "[red]NO[/red]"
-        table.add_row(identity.name.replace("_", " "), f"{identity.compared:,}", holds)
-    console.print(table)
-    if proof.consistent:
-        console.print("everything agrees", style="green")
-        return
-    found = Table("identity", "where", "expected", "found")
-    for one in proof.differences:
-        where = ", ".join(f"{name}={value}" for name, value in one.where.items())
-        found.add_row(one.identity.replace("_", " "), where, str(one.expected), str(one.found))
-    console.print(found)
-    raise typer.Exit(1)
 
 
 @app.command()

@@ -5,22 +5,27 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 from app.access import api as access_api
 from app.alerts import api as alerts_api
 from app.alerts import limit_api, rule_api, webhook_api
 from app.analytics import api as analytics_api
-from app.analytics import costs_api, metrics_api, query_api
+from app.analytics import costs_api, exports_api, metrics_api, query_api, rebuild_api
 from app.core.errors import Unavailable
 from app.db.migrate import status_of_schema
 from app.ingest import api as ingest_api
-from app.ingest import hold_api, rerate_api
+from app.ingest import correct_api, hold_api, rerate_api
+from app.ingest.foreign import cloudevents_api, langfuse_api, litellm_api, stripe_api
+from app.ingest.foreign.cloudevents import CloudEvents
+from app.ingest.otlp import otlp_api
 from app.limits import api as limits_api
 from app.plans import api as plans_api
 from app.pricing import api as pricing_api
 from app.pricing import prices_api
+from app.retention import api as retention_api
+from app.retention import archives_api
 from app.runtime import Runtime, build
 from app.settings import Settings
 from app.summaries import api as summaries_api
@@ -61,16 +66,31 @@ def create_app(runtime: Runtime) -> FastAPI:
     app.state.prices, app.state.check = runtime.house.prices, runtime.check
     app.state.events, app.state.house = runtime.events, runtime.house
     app.state.holds, app.state.settle = runtime.holds, runtime.settle
+    app.state.langfuse = runtime.langfuse
+    app.state.foreign, app.state.otlp = runtime.foreign, runtime.otlp
+    app.state.cloudevents = CloudEvents(
+        runtime.foreign.identity, runtime.foreign.trust, runtime.settings.foreign_cloudevents
+    )
     app.state.guard, app.state.sender = runtime.guard, runtime.sender
+    app.state.store, app.state.wrap = runtime.store, runtime.wrap
+    app.state.wrapped_log, app.state.listed = runtime.wrapped_log, runtime.listed
     problems.install(app)
     for part in (
         ingest_api,
         hold_api,
         rerate_api,
+        correct_api,
+        cloudevents_api,
+        litellm_api,
+        langfuse_api,
+        stripe_api,
+        otlp_api,
         analytics_api,
+        rebuild_api,
         metrics_api,
         costs_api,
         query_api,
+        exports_api,
         alerts_api,
         limit_api,
         rule_api,
@@ -84,6 +104,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         plans_api,
         access_api,
         prices_api,
+        archives_api,
+        retention_api,
     ):
         app.include_router(part.router)
 
@@ -93,8 +115,9 @@ def create_app(runtime: Runtime) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operations"])
-    async def readyz() -> dict[str, str]:
+    async def readyz(request: Request) -> dict[str, str]:
         """The database answers, its schema is this version's, and there are prices."""
+        runtime: Runtime = request.app.state.runtime  # FastAPI keeps this function for ever
         await runtime.db.read(status_of_schema)
         if not runtime.house.prices.are_known:
             await runtime.db.glance(runtime.feed.catch_up)

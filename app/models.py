@@ -4,6 +4,8 @@ import app.access.tables
 import app.alerts.tables
 import app.db.changes
 import app.db.lease
+import app.ingest.foreign.tables
+import app.ingest.otlp.tables
 import app.ingest.tables
 import app.limits.tables
 import app.plans.tables

@@ -15,9 +15,17 @@ from app.db.engine import Database, Tx
 from app.ingest import unpriced
 from app.ingest.calls import Window
 from app.ingest.door import EventsDoor
+from app.ingest.foreign import langfuse_door
+from app.ingest.foreign.identity import Identity
+from app.ingest.foreign.langfuse_door import Langfuse
+from app.ingest.foreign.submit import Foreign
+from app.ingest.foreign.tally import Tally
 from app.ingest.holds_door import HoldDoor, SettleDoor
 from app.ingest.intake import Intake
 from app.ingest.meter import House
+from app.ingest.otlp import context as otlp_context
+from app.ingest.otlp.door import OtlpDoor, names_of
+from app.ingest.otlp.intake import OtlpIntake
 from app.ingest.rerate_apply import Parts
 from app.jobs import Job, Jobs
 from app.limits import hold_ends
@@ -26,6 +34,11 @@ from app.limits.known import Rules
 from app.plans.known import Agreements
 from app.pricing.catalog import Catalog
 from app.pricing.known import Prices
+from app.retention import job as wrapping
+from app.retention.groups import WrappedLog
+from app.retention.policy import policy_from
+from app.retention.store import ArchiveStore
+from app.retention.wrap import Parts as WrapParts
 from app.settings import Settings
 
 
@@ -44,10 +57,23 @@ class Runtime:
     check: CheckDoor
     holds: HoldDoor
     settle: SettleDoor
+    foreign: Foreign
+    langfuse: Langfuse
+    otlp_intake: OtlpIntake
+    otlp: OtlpDoor
     guard: Guard
     sender: Sender
     courier: Courier
     jobs: Jobs
+    store: ArchiveStore
+    wrap: WrapParts
+    wrapped_log: WrappedLog
+    watch: wrapping.Watch
+
+    def listed(self, user_id: str) -> None:
+        """A user's events were listed: whether they are too many is looked at soon."""
+        if self.watch.ask(user_id):
+            self.jobs.wake(wrapping.NAME)
 
     async def start(self) -> None:
         """Read the configuration and open the intake."""
@@ -58,8 +84,10 @@ class Runtime:
         """Finish what was accepted, then let the database go."""
         await self.jobs.close()
         await self.courier.close()
+        await self.otlp_intake.close()
         await self.intake.close()
         await self.sender.close()
+        await self.store.close()
         await self.db.close()
 
 
@@ -78,6 +106,7 @@ def build(
     feed.listen("keys", keys.reload)
     feed.listen("plans", house.agreements.reload_plans)
     feed.listen("subscriptions", house.agreements.reload)
+    feed.listen("wrapped", house.wrapped.reload)
     guard = Guard(
         allow_private=settings.webhooks_allow_private,
         allow_http=settings.webhooks_allow_http,
@@ -93,7 +122,32 @@ def build(
     )
     carrying = Job(deliver.NAME, deliver.EVERY_S, courier.is_due, courier.work)
     unrated = _unpriced(Parts(db, feed, house, clock))
-    jobs = Jobs(db, clock, [unrated, carrying, _holds(db, clock), *_alerting(db, clock, settings)])
+    store = ArchiveStore(settings.archive_url)
+    bounds = policy_from(
+        settings.retention_max_rows, settings.retention_keep_rows, settings.retention_max_age_days
+    )
+    wrap = WrapParts(db, store, clock, bounds)
+    watch = wrapping.Watch(wrap)
+    wraps = Job(wrapping.NAME, wrapping.EVERY_S, watch.is_due, watch.work)
+    parted = Job(
+        langfuse_door.NAME,
+        langfuse_door.EVERY_S,
+        lambda: langfuse.is_due(),
+        lambda: langfuse.finish(),
+    )
+    jobs = Jobs(
+        db,
+        clock,
+        [
+            unrated,
+            carrying,
+            parted,
+            wraps,
+            _holds(db, clock),
+            _otlp(db, clock),
+            *_alerting(db, clock, settings),
+        ],
+    )
 
     async def prices_changed(tx: Tx, refs: set[str]) -> None:
         await house.prices.reload(tx, refs)
@@ -117,6 +171,33 @@ def build(
     events = EventsDoor(db, feed, keys, intake, clock, window)
     holds = HoldDoor(db, feed, keys, intake, house.prices, clock)
     settle = SettleDoor(db, feed, keys, intake, clock, window)
+    tally = Tally()
+    identity = Identity(
+        settings.foreign_user_names,
+        settings.foreign_team_names,
+        settings.foreign_session_names,
+        settings.foreign_unknown_user,
+        tally,
+    )
+    foreign = Foreign(
+        *(db, feed, keys, intake, house.prices, clock, window, identity, tally),
+        trust=settings.foreign_costs,
+    )
+    wrapped_log = WrappedLog(db, store)
+    langfuse = Langfuse(
+        *(db, clock, foreign, Parts(db, feed, house, clock), wrapped_log.entry),
+        wait=timedelta(seconds=settings.foreign_wait_s),
+    )
+    otlp_intake = OtlpIntake(
+        *(db, feed, keys, house, clock, foreign),
+        unknown=settings.foreign_unknown_user,
+        keep_for=timedelta(minutes=settings.otlp_context_minutes),
+        read_row=wrapped_log.entry,
+    )
+    otlp = OtlpDoor(
+        *(foreign, otlp_intake, names_of(settings.foreign_user_names)),
+        *(names_of(settings.foreign_team_names), names_of(settings.foreign_session_names)),
+    )
     check = CheckDoor(db, feed, keys, house.agreements, house.rules, house.prices, clock)
     return Runtime(
         settings,
@@ -130,10 +211,18 @@ def build(
         check,
         holds,
         settle,
+        foreign,
+        langfuse,
+        otlp_intake,
+        otlp,
         guard,
         sender,
         courier,
         jobs,
+        store,
+        wrap,
+        wrapped_log,
+        watch,
     )
 
 
@@ -146,6 +235,19 @@ def _holds(db: Database, clock: Clock) -> Job:
         hold_ends.NAME,
         hold_ends.EVERY_S,
         lambda: db.read(lambda tx: hold_ends.is_untidy(tx, clock)),
+        work,
+    )
+
+
+def _otlp(db: Database, clock: Clock) -> Job:
+    async def work() -> None:
+        while await db.write(lambda tx: otlp_context.forget(tx, clock.now())):
+            pass
+
+    return Job(
+        otlp_context.NAME,
+        otlp_context.EVERY_S,
+        lambda: db.read(lambda tx: otlp_context.is_old(tx, clock.now())),
         work,
     )
 

@@ -1,9 +1,25 @@
 """Settings: environment variables `TOLLGATE_…`, read once at start and passed down."""
 
 import re
+from typing import Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_USERS = (
+    "langfuse.user.id,litellm.metadata.user_api_key_user_id,metadata.user_api_key_user_id,"
+    "litellm.metadata.user_api_key_end_user_id,user.id,enduser.id,user_id,userId,end_user,"
+    "traceloop.association.properties.user_id,ai.settings.context.userId,"
+    "ai.telemetry.metadata.userId,model_parameters.user,gen_ai.user,llm.user,user.email"
+)
+_TEAMS = (
+    "team_id,litellm.team.id,metadata.user_api_key_team_id,litellm.metadata.user_api_key_team_id,"
+    "team.id,traceloop.association.properties.team_id"
+)
+_SESSIONS = (
+    "session_id,langfuse.session.id,session.id,sessionId,gen_ai.conversation.id,conversation.id,"
+    "traceloop.association.properties.session_id,trace_id"
+)
 
 
 class Settings(BaseSettings):
@@ -43,12 +59,75 @@ class Settings(BaseSettings):
     window_future_s: int = Field(
         300, ge=0, le=86400, description="How far ahead a caller's clock may be."
     )
+    archive_url: str = Field(
+        "./archives",
+        min_length=1,
+        max_length=4096,
+        description="Where rows that leave the log are kept: a folder, or a URL such as "
+        "`s3://bucket/archives` for which fsspec has a driver installed.",
+    )
+    retention_max_rows: int = Field(
+        5_000,
+        ge=0,
+        le=100_000_000,
+        description="More detailed rows of one user are wrapped, unless set otherwise over HTTP; "
+        "0: however many.",
+    )
+    retention_keep_rows: int = Field(
+        4_000, ge=0, le=100_000_000, description="So many of the newest stay then."
+    )
+    retention_max_age_days: int = Field(
+        90, ge=0, le=36500, description="Older detailed rows are wrapped; 0: however old."
+    )
     log_level: str = Field("info", description="trace, debug, info, warning or error.")
     log_format: str = Field("pretty", pattern="^(pretty|json)$", description="pretty or json.")
     allow_unsafe_durability: bool = Field(
         False,
         description="Start though PostgreSQL runs with fsync, full_page_writes or "
         "synchronous_commit off, where an acknowledged event can be lost.",
+    )
+    foreign_user_names: str = Field(
+        _USERS,
+        max_length=4096,
+        description="Names under which other programs' events may carry the user, the first that "
+        "says something counts: attributes of a span, then of what surrounds it and of its "
+        "resource, or paths in JSON.",
+    )
+    foreign_team_names: str = Field(_TEAMS, max_length=4096, description="The same for the team.")
+    foreign_session_names: str = Field(
+        _SESSIONS, max_length=4096, description="The same for the session."
+    )
+    foreign_unknown_user: str = Field(
+        "unknown",
+        max_length=256,
+        description="Whom calls of nobody are booked to where a format need not name a user and "
+        "the key is bound to none; empty refuses them.",
+    )
+    foreign_costs: str = Field(
+        "needed",
+        pattern="^(needed|always|never)$",
+        description="When a cost that another program states counts instead of ours: `needed` "
+        "where it saw more than it tells (no cached tokens, no tokens at all), `always`, `never`. "
+        "It is kept with the event in any case.",
+    )
+    otlp_context_minutes: int = Field(
+        30,
+        ge=1,
+        le=1440,
+        description="How long what OpenTelemetry told is kept: a span of the same call that comes "
+        "within that time completes its event and is not counted twice.",
+    )
+    foreign_cloudevents: dict[str, str] = Field(
+        {},
+        description="JSON: where in a CloudEvent a field of ours stands, where it is not found by "
+        'itself: `{"user_id": "data.customer", "usage.input_tokens": "data.tokensIn"}`.',
+    )
+    foreign_wait_s: int = Field(
+        300,
+        ge=1,
+        le=86400,
+        description="How long a call that is told in parts (Langfuse) may wait for its usage and "
+        "its user; then it is recorded as it stands.",
     )
     webhooks_allow_private: bool = Field(
         False,
@@ -100,6 +179,12 @@ class Settings(BaseSettings):
     health_warning: int = Field(
         70, ge=0, le=100, description="The lowest score that is a warning and not critical."
     )
+
+    @model_validator(mode="after")
+    def _keeps_no_more_than_most(self) -> Self:
+        if 0 < self.retention_max_rows < self.retention_keep_rows:
+            raise ValueError("retention_keep_rows is more than retention_max_rows")
+        return self
 
     @field_validator(
         *("health_server_errors", "health_client_errors", "health_latency_s"),

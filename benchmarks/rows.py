@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-from benchmarks import bare, bodies, servers
+from benchmarks import bare, bodies, servers, telemetry
 from benchmarks.compare import Row, Target, not_measured, problems_of
 from benchmarks.load import Load, Measured, answered, drive, recorded_many, recorded_one
 
@@ -282,6 +282,34 @@ def batch(bench: Bench, engine: Engine) -> Iterator[Row]:
     )
 
 
+OTLP_TARGET = Target("value", at_least=200)
+
+
+def otlp(bench: Bench, engine: Engine) -> Iterator[Row]:
+    """Model calls told by OpenTelemetry: spans per second, by how many come in one request."""
+    url = bench.new_database(engine, "otlp")
+    with servers.tollgate(bench.folder, bench.server_cpu, url) as tollgate:
+        for size in telemetry.SIZES:
+            spans = "span" if size == 1 else "spans"
+            title = f"OTLP, {size:,} {spans} a request, {ENGINE_TITLES[engine]}"
+            accept = partial(telemetry.accepted, size)
+            connections = 64 if size == 1 else BATCH_CONNECTIONS
+            load = bench.load(tollgate, "/v1/traces", telemetry.maker(size), accept, connections)
+            subject: list[Measured] = []
+            for _ in range(bench.effort.pairs):
+                bench.step(title)
+                subject.append(bench.drive(load, tollgate))
+            yield Row(
+                name=f"otlp-{size}-{engine}",
+                title=title,
+                unit="spans/s",
+                subject=_rates(subject),
+                target=OTLP_TARGET,
+                notes=_notes(subject),
+                problems=(*problems_of("Tollgate", subject), *_words(tollgate, subject)),
+            )
+
+
 def _give_limits(bench: Bench, server: servers.Server) -> list[str]:
     """Two limits for each asked user, and a first batch of usage under them."""
     for number in range(bench.effort.limited_users):
@@ -515,6 +543,18 @@ GROUPS = (
         lambda bench: check(bench, "postgres"),
         lambda effort: 2 * effort.pairs,
         CHECK_TARGETS["postgres"],
+    ),
+    Group(
+        "otlp-sqlite",
+        lambda bench: otlp(bench, "sqlite"),
+        lambda effort: len(telemetry.SIZES) * effort.pairs,
+        OTLP_TARGET,
+    ),
+    Group(
+        "otlp-postgres",
+        lambda bench: otlp(bench, "postgres"),
+        lambda effort: len(telemetry.SIZES) * effort.pairs,
+        OTLP_TARGET,
     ),
     Group("price", price, lambda effort: 1, Target("value", at_most=2.0)),
     Group(

@@ -5,6 +5,7 @@ template. Both were brought up by the migrations, not by `create_all`.
 """
 
 import asyncio
+import gc
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -27,9 +28,24 @@ ADMIN = "tg_test_admin_key_0123456789abcdef0123456789"
 ENGINES = ("sqlite", "postgresql")
 
 
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests are no garbage: do not look at them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def archives_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test leaves archives in the folder that it was started in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOLLGATE_ARCHIVE_URL", str(tmp_path_factory.mktemp("archives")))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -93,9 +109,13 @@ def settings_for(db_url: str) -> Settings:
 
 
 @pytest.fixture
-async def runtime(db_url: str, clock: FrozenClock, catalog: Catalog) -> AsyncIterator[Runtime]:
-    """A started service's parts, on a frozen clock."""
-    found = build(settings_for(db_url), clock=clock, catalog=catalog)
+async def runtime(
+    db_url: str, clock: FrozenClock, catalog: Catalog, tmp_path: Path
+) -> AsyncIterator[Runtime]:
+    """A started service's parts, on a frozen clock; its archives are in `tmp_path / "archives"`."""
+    own = {"archive_url": str(tmp_path / "archives")}
+    settings = settings_for(db_url).model_copy(update=own)
+    found = build(settings, clock=clock, catalog=catalog)
     await found.start()
     yield found
     await found.close()

@@ -31,6 +31,12 @@ class InvalidInput(AppError):
         return cls(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
+class BadRequest(InvalidInput):
+    """A request in another program's format is not what that format allows."""
+
+    status, slug, title = 400, "bad-request", "The request is not what its format allows"
+
+
 class OutOfWindow(InvalidInput):
     """The event is older or further ahead than the acceptance window allows."""
 
@@ -77,6 +83,12 @@ class HoldClosed(Conflict):
     """The hold was settled, released or has expired, and ends only once."""
 
     slug, title = "hold-closed", "This hold has ended"
+
+
+class Damaged(Conflict):
+    """An archive's file is missing, or is not the one that was written; nothing was changed."""
+
+    slug, title = "archive-damaged", "The archive is damaged"
 
 
 class TooLarge(AppError):

@@ -147,11 +147,15 @@ class Catalog:
     ) -> Quote:
         """Price a checked usage at an aware instant.
 
+        A call whose context says `usage: unknown` has no price: what it used was not told.
+
         Raises:
             OverflowError: the cost passes $9.2 billion.
         """
         key: tuple[object, ...] = (provider, model)
         if context:
+            if context.get("usage") == "unknown":
+                return UNPRICED
             key = (provider, model, *self._relevant(context))
         if self._owned and (user_id in self._users or team_id in self._teams):
             user = user_id if user_id in self._users else None

@@ -1,7 +1,7 @@
 """What the API answers about one user's events."""
 
 import re
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -14,15 +14,26 @@ from pydantic import BaseModel
 from app.access.deps import Db, Reader
 from app.access.guard import require_user
 from app.core.counters import as_mapping
-from app.core.errors import InvalidInput
+from app.core.errors import Damaged, InvalidInput, NotFound, Unavailable
 from app.core.money import to_usd
 from app.db.engine import Tx
 from app.plans.known import Agreement, agreement_of, load
 from app.plans.periods import calendar_months
 from app.pricing.api import Known, LineOut, line_out
-from app.usage.explain import account_of
+from app.usage.corrections import Correction, Key, corrected, is_voided, shown
+from app.usage.explain import VOIDED, account_of
+from app.usage.history import CorrectionOut, history_out
 from app.usage.ledger import Entry, usage_of
-from app.usage.read import Place, Wanted, cursor_of, get_event, list_events, place_of
+from app.usage.pages import WrappedLog, list_items
+from app.usage.read import Place, Wanted, cursor_of, get_event, place_of
+from app.usage.wrapped import WrappedRow, find_wrapped
+from app.usage.wrapped_out import (
+    WRAPPED,
+    WrappedEventOut,
+    WrappedOut,
+    wrapped_event_out,
+    wrapped_out,
+)
 
 TAG = "tag."
 _SLASH = "\udc2f"  # decoding a path can never make this
@@ -87,11 +98,17 @@ EVENT: dict[str, Any] = {
     "context": {},
     "billing_period": "2026-11",
     "recorded_at": "2026-11-20T12:30:00.120000Z",
+    "late": False,
+    "voided": False,
+    "corrections": 0,
 }
 
 
 class EventOut(BaseModel):
-    """One event as it stands in the log."""
+    """One event as it stands: one that was voided uses and costs nothing.
+
+    `late` says that it was recorded after its billing period had ended.
+    """
 
     id: str
     kind: Literal["event"]
@@ -125,17 +142,22 @@ class EventOut(BaseModel):
     context: dict[str, str]
     billing_period: str
     recorded_at: datetime
+    late: bool
+    voided: bool
+    corrections: int
 
     model_config = {"json_schema_extra": {"example": EVENT}}
 
 
 class EventsOut(BaseModel):
-    """A page of events; `next_cursor` is null on the last one."""
+    """A page of events and of groups of wrapped ones; `next_cursor` is null on the last one."""
 
-    items: list[EventOut]
+    items: list[EventOut | WrappedOut]
     next_cursor: str | None
 
-    model_config = {"json_schema_extra": {"example": {"items": [EVENT], "next_cursor": None}}}
+    model_config = {
+        "json_schema_extra": {"example": {"items": [EVENT, WRAPPED], "next_cursor": None}}
+    }
 
 
 @router.get(
@@ -169,7 +191,13 @@ async def list_user_events(
     cursor: Annotated[str | None, Query(description="`next_cursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> EventsOut:
-    """A user's events, newest first, where `from` <= timestamp < `to`."""
+    """A user's events, newest first, where `from` <= timestamp < `to`.
+
+    They are found and ordered by what was sent, and shown as they stand after their corrections.
+    Old ones may have been wrapped: these appear as groups (`kind` is `wrapped`), each at the time
+    of its last call, as they were when they were wrapped. Groups do not tell sessions or tags
+    apart: who asks for one sees none.
+    """
     require_user(key, user_id)
     refuse_unknown(request, _LIST_QUERY, TAG)
     legible(user_id, "user_id")
@@ -187,13 +215,24 @@ async def list_user_events(
     )
     after = None if cursor is None else place_of(cursor)
 
-    async def work(tx: Tx) -> tuple[list[Entry], Place | None, Agreement]:
-        page, end_of_page = await list_events(tx, user_id, wanted, after, limit)
-        return page, end_of_page, await _agreed(tx, user_id)
+    wrapped: WrappedLog = request.app.state.wrapped_log
 
-    page, end_of_page, agreement = await db.read(work)
+    async def work(tx: Tx) -> tuple[list[EventOut | WrappedOut], Place | None]:
+        page, end_of_page = await list_items(tx, user_id, wanted, after, limit, wrapped)
+        known = await corrected(tx, [one[:2] for one in page if isinstance(one, Entry)])
+        agreement = await _agreed(tx, user_id)
+        items = [
+            standing_out(one, known, agreement)
+            if isinstance(one, Entry)
+            else wrapped_out(one, agreement)
+            for one in page
+        ]
+        return items, end_of_page
+
+    items, end_of_page = await db.read(work)
+    request.app.state.listed(user_id)
     return EventsOut(
-        items=[event_out(entry, agreement) for entry in page],
+        items=items,
         next_cursor=None if end_of_page is None else cursor_of(end_of_page),
     )
 
@@ -222,6 +261,7 @@ class ExplanationOut(BaseModel):
     tier: str
     why: str
     lines: list[LineOut]
+    corrections: list[CorrectionOut]
 
     model_config = {
         "json_schema_extra": {
@@ -246,6 +286,7 @@ class ExplanationOut(BaseModel):
                         "price_row": "cat_1a2b3c4d:openai/gpt-4o-mini",
                     }
                 ],
+                "corrections": [],
             }
         }
     }
@@ -255,15 +296,23 @@ class ExplanationOut(BaseModel):
 async def explain_user_event(
     request: Request, db: Db, key: Reader, known: Known, user_id: UserId, event_id: EventId
 ) -> ExplanationOut:
-    """How an event came to its cost: each unit, its rate, and the price entry that states it."""
+    """How an event came to its cost: each unit, its rate, and the price entry that states it.
+
+    Of an event that was corrected this is how it came to its present cost; `corrections` tells by
+    which steps.
+    """
     require_user(key, user_id)
     refuse_unknown(request, ())
     legible(user_id, "user_id")
     legible(event_id, "event_id")
 
     async def work(tx: Tx) -> ExplanationOut:
-        entry = await get_event(tx, user_id, event_id)
-        found = await account_of(tx, entry, known.catalog)
+        logged = await get_event(tx, user_id, event_id)
+        corrections = (await corrected(tx, [logged[:2]])).get(logged[:2], ())
+        entry = shown(logged, corrections) or logged
+        found = VOIDED
+        if not is_voided(corrections):
+            found = await account_of(tx, entry, known.catalog)
         return ExplanationOut(
             id=entry.event_id,
             user_id=entry.user_id,
@@ -276,6 +325,7 @@ async def explain_user_event(
             tier=found.tier,
             why=found.why,
             lines=[line_out(line) for line in found.lines],
+            corrections=history_out(corrections),
         )
 
     return await db.read(work)
@@ -284,18 +334,36 @@ async def explain_user_event(
 @router.get("/v1/users/{user_id:path}/events/{event_id:path}")
 async def get_user_event(
     request: Request, db: Db, key: Reader, user_id: UserId, event_id: EventId
-) -> EventOut:
-    """One event as it stands in the log."""
+) -> EventOut | WrappedEventOut:
+    """One event as it stands, or what is left of one that was wrapped."""
     require_user(key, user_id)
     refuse_unknown(request, ())
     legible(user_id, "user_id")
     legible(event_id, "event_id")
 
-    async def work(tx: Tx) -> EventOut:
-        entry = await get_event(tx, user_id, event_id)
-        return event_out(entry, await _agreed(tx, user_id))
+    async def work(tx: Tx) -> EventOut | tuple[WrappedRow, Sequence[Correction], Agreement]:
+        key = (user_id, event_id)
+        known, agreement = await corrected(tx, [key]), await _agreed(tx, user_id)
+        try:
+            return standing_out(await get_event(tx, *key), known, agreement)
+        except NotFound:
+            left = await find_wrapped(tx, [key])
+            if key not in left:
+                raise
+            return left[key], known.get(key, ()), agreement
 
-    return await db.read(work)
+    found = await db.read(work)
+    if isinstance(found, EventOut):
+        return found
+    left, corrections, agreement = found
+    wrapped: WrappedLog = request.app.state.wrapped_log
+    try:
+        row = await wrapped.entry(user_id, event_id)
+    except (Damaged, Unavailable):
+        row = None
+    stands = None if row is None else shown(row, corrections) or row
+    event = None if stands is None else event_out(stands, agreement, corrections)
+    return wrapped_event_out(user_id, event_id, left, event, agreement)
 
 
 async def _agreed(tx: Tx, user_id: str) -> Agreement:
@@ -304,8 +372,11 @@ async def _agreed(tx: Tx, user_id: str) -> Agreement:
     return known or agreement_of([calendar_months("")])
 
 
-def event_out(entry: Entry, agreement: Agreement) -> EventOut:
-    """An event as the contract has it. Pure."""
+def event_out(
+    entry: Entry, agreement: Agreement, corrections: Sequence[Correction] = ()
+) -> EventOut:
+    """An event as the contract has it; `entry` is how it stands after its corrections. Pure."""
+    period = agreement.period_at(entry.timestamp)
     return EventOut(
         id=entry.event_id,
         kind="event",
@@ -337,9 +408,20 @@ def event_out(entry: Entry, agreement: Agreement) -> EventOut:
         hold_id=entry.hold_id,
         tags=_pairs(entry.tags),
         context=_pairs(entry.context),
-        billing_period=agreement.period_at(entry.timestamp).key,
+        billing_period=period.key,
         recorded_at=entry.recorded_at,
+        late=entry.recorded_at >= period.end,
+        voided=is_voided(corrections),
+        corrections=sum(one.sign < 0 for one in corrections),
     )
+
+
+def standing_out(
+    entry: Entry, known: Mapping[Key, Sequence[Correction]], agreement: Agreement
+) -> EventOut:
+    """An event of the log as it stands after its corrections, if it has any. Pure."""
+    corrections = known.get(entry[:2], ())
+    return event_out(shown(entry, corrections) or entry, agreement, corrections)
 
 
 def _ms(micros: int | None) -> float | None:

@@ -25,6 +25,8 @@ IDENTITIES = (
     "alerts_equal_thresholds_reached",
     "held_equals_open_holds",
     "adjustments_sum_to_present",
+    "corrections_sum_to_present",
+    "archives_equal_wrapped",
 )
 
 
@@ -136,7 +138,9 @@ async def test_honest_work_is_consistent(
     compared = {one["name"]: one["compared"] for one in found["identities"]}
     assert compared["events_counted_once"] == 360
     assert compared.pop("adjustments_sum_to_present") == 0
+    assert compared.pop("corrections_sum_to_present") == 0
     assert compared.pop("held_equals_open_holds") == 0
+    assert compared.pop("archives_equal_wrapped") == 0
     assert min(compared.values()) > 10
     assert (await client.get("/v1/audit/consistency?x=1")).status_code == 422
 
@@ -296,6 +300,28 @@ async def test_an_event_counted_twice_is_found(client: httpx.AsyncClient, runtim
         "expected": 1,
         "found": 2,
     } in found["differences"]
+
+
+async def test_sums_beyond_64_bits_are_compared_exactly(
+    client: httpx.AsyncClient, runtime: Runtime, clock: FrozenClock
+) -> None:
+    dear = {"user_id": "alice", "provider": "p", "model": "m", "cost_usd": "9000000000"}
+    for days in (0, 25):
+        at = rfc3339(clock.now() - timedelta(days=days))
+        answer = await client.post("/v1/events", json=dear | {"id": str(days), "timestamp": at})
+        assert answer.status_code == 201, answer.text
+    found = await audit(client)
+    assert found["differences"] == []
+    await tamper(runtime, "UPDATE period_totals SET cost_nanos = cost_nanos - 1")
+    found = await audit(client)
+    assert found["differences"] == [
+        {
+            "identity": "hour_totals_equal_period_totals",
+            "where": {"user_id": "alice", "provider": "p", "model": "m", "measure": "cost_usd"},
+            "expected": "18000000000",
+            "found": "17999999999.999999998",
+        }
+    ]
 
 
 async def test_at_most_a_thousand_differences_are_shown_and_all_are_counted(

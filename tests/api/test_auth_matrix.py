@@ -48,11 +48,32 @@ PRICE = USER | {
 ALIAS = {"provider": "azure", "model": "ours", "resolves_to": "gpt-4o"}
 RAISE = {"amount": 9, "until": "2027-01-01T00:00:00Z"}
 RULE = {"name": "n", "type": "anomaly", "scope": USER}
+CLOUD = {"specversion": "1.0", "id": "c", "source": "s", "type": "t", "subject": "{user}"}
+LAGO = {"transaction_id": "l", "external_subscription_id": "{user}", "code": "c"}
+STRIPE = {
+    "event_name": "m",
+    "identifier": "m",
+    "payload": {"value": 1, "stripe_customer_id": "{user}"},
+}
 MATRIX: dict[tuple[str, str], Rule] = {
     ("GET", "/healthz"): Rule((), OPEN),
     ("GET", "/readyz"): Rule((), OPEN),
     ("GET", "/docs/problems"): Rule((), OPEN),
     ("POST", "/v1/events"): Rule(WRITE, OWN, USER),
+    ("POST", "/api/v1/events"): Rule(WRITE, OWN, CLOUD),
+    ("POST", "/api/v1/events/batch"): Rule(WRITE, OWN, {"events": [LAGO]}),
+    ("POST", "/v1/ingest/litellm"): Rule(
+        WRITE, OWN, {"litellm_call_id": "l", "end_user": "{user}", "model": "m"}
+    ),
+    ("POST", "/v1/traces"): Rule(WRITE, ANY, {"resourceSpans": []}),
+    ("POST", "/api/public/otel/v1/traces"): Rule(WRITE, ANY, {"resourceSpans": []}),
+    ("POST", "/v1/logs"): Rule(WRITE, ANY, {"resourceLogs": []}),
+    ("POST", "/v1/metrics"): Rule(WRITE, ANY, {"resourceMetrics": []}),
+    ("POST", "/api/public/ingestion"): Rule(WRITE, ANY, {"batch": []}),
+    ("POST", "/v1/billing/meter_events"): Rule(WRITE, ANY),
+    ("POST", "/v2/billing/meter_events"): Rule(WRITE, OWN, STRIPE),
+    ("POST", "/v2/billing/meter_event_session"): Rule(WRITE, ANY),
+    ("POST", "/v2/billing/meter_event_stream"): Rule(WRITE, OWN, {"events": [STRIPE]}),
     ("POST", "/v1/limits/check"): Rule(("check",), OWN, USER),
     ("POST", "/v1/holds"): Rule(("check",), OWN, USER),
     ("POST", "/v1/holds/{hold_id}/settle"): Rule(("ingest", "check"), OWN, {"event": USER}),
@@ -76,6 +97,10 @@ MATRIX: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/users/{user_id}/events"): Rule(READ, OWN),
     ("GET", "/v1/users/{user_id}/events/{event_id}"): Rule(READ, OWN),
     ("GET", "/v1/users/{user_id}/events/{event_id}/explain"): Rule(READ, OWN),
+    ("POST", "/v1/users/{user_id}/events/{event_id}/void"): Rule(MANAGE, OWN, {"reason": "r"}),
+    ("POST", "/v1/users/{user_id}/events/{event_id}/correct"): Rule(
+        MANAGE, OWN, {"fields": {"task_type": "t"}, "reason": "r"}
+    ),
     ("GET", "/v1/users/{user_id}/alerts"): Rule(READ, OWN),
     ("GET", "/v1/users/{user_id}/limits"): Rule(READ, OWN),
     ("GET", "/v1/users/{user_id}/subscription"): Rule(READ, OWN),
@@ -129,11 +154,24 @@ MATRIX: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/model-aliases"): Rule(READ, ANY),
     ("DELETE", "/v1/model-aliases/{alias_id}"): Rule(MANAGE, ALL),
     ("GET", "/v1/audit/consistency"): Rule(READ, ALL),
+    ("POST", "/v1/audit/rebuild"): Rule(MANAGE, OWN, USER),
+    ("GET", "/v1/exports/events"): Rule(READ, ANY),
+    ("GET", "/v1/exports/focus"): Rule(READ, ANY),
     ("POST", "/v1/rerates"): Rule(MANAGE, ALL, {"filter": USER}),
     ("GET", "/v1/rerates"): Rule(MANAGE, ALL),
     ("GET", "/v1/rerates/{rerate_id}"): Rule(MANAGE, ALL),
     ("POST", "/v1/rerates/{rerate_id}/apply"): Rule(MANAGE, ALL),
     ("POST", "/v1/rerates/{rerate_id}/cancel"): Rule(MANAGE, ALL),
+    ("GET", "/v1/archives"): Rule(READ, ALL),
+    ("GET", "/v1/archives/{archive_id}"): Rule(READ, ALL),
+    ("POST", "/v1/archives/{archive_id}/verify"): Rule(READ, ALL),
+    ("POST", "/v1/archives/{archive_id}/restore"): Rule(MANAGE, ALL),
+    ("GET", "/v1/retention"): Rule(READ, ANY),
+    ("PUT", "/v1/retention"): Rule(MANAGE, ALL, {"max_age_days": 90}),
+    ("GET", "/v1/retention/users/{user_id}"): Rule(READ, OWN),
+    ("PUT", "/v1/retention/users/{user_id}"): Rule(MANAGE, OWN, {"max_age_days": 90}),
+    ("DELETE", "/v1/retention/users/{user_id}"): Rule(MANAGE, OWN),
+    ("POST", "/v1/users/{user_id}/logs/wrap"): Rule(MANAGE, OWN),
     ("GET", "/v1/api-keys"): Rule(("admin",), ALL),
     ("POST", "/v1/api-keys"): Rule(("admin",), ALL, {"name": "k", "scopes": ["read"]}),
     ("POST", "/v1/api-keys/{key_id}/revoke"): Rule(("admin",), ALL),
@@ -200,6 +238,8 @@ def _bearer(token: str) -> dict[str, str]:
 def _fill(value: Any, user: str) -> Any:
     if isinstance(value, dict):
         return {name: _fill(one, user) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_fill(one, user) for one in value]
     return user if value == "{user}" else value
 
 

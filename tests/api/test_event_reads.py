@@ -65,6 +65,9 @@ async def test_an_event_is_read_as_it_was_sent(client: httpx.AsyncClient) -> Non
                 "price_ref": "",
                 "billing_period": "2026-11",
                 "recorded_at": "2026-11-20T12:30:00Z",
+                "late": False,
+                "voided": False,
+                "corrections": 0,
             }
         ],
         "next_cursor": None,

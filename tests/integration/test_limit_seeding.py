@@ -281,13 +281,13 @@ async def test_limits_are_seeded_from_totals_where_they_can_tell(
     for _ in range(12):
         await world.events()
     read: list[str] = []
-    original = seed._from_log
+    original = seed._from_calls
 
     async def watched(tx: Tx, rule: Rule, *rest: Any) -> Any:
         read.append(rule.name)
         return await original(tx, rule, *rest)
 
-    monkeypatch.setattr(seed, "_from_log", watched)
+    monkeypatch.setattr(seed, "_from_calls", watched)
     limit = {"metric": "tokens", "amount": None, "window": "month"}
     told: list[dict[str, Any]] = [
         {"scope": {"all": True}},
@@ -326,13 +326,13 @@ async def test_only_users_whose_terms_change_within_an_hour_are_read_from_the_lo
     for _ in range(10):
         await world.events()
     read: list[list[str]] = []
-    original = seed._from_log
+    original = seed._from_calls
 
     async def watched(tx: Tx, rule: Rule, since: datetime, users: list[str]) -> Any:
         read.append(users)
         return await original(tx, rule, since, users)
 
-    monkeypatch.setattr(seed, "_from_log", watched)
+    monkeypatch.setattr(seed, "_from_calls", watched)
     limit = {"name": "l", "metric": "calls", "amount": None, "scope": {"plan_id": "plan_default"}}
     for window in ("billing_period", "month", "week"):
         assert (await client.post("/v1/limits", json=limit | {"window": window})).is_success

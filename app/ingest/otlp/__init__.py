@@ -1,0 +1,1 @@
+"""OpenTelemetry in: traces and logs that tell of model calls, each call counted once."""

@@ -1,0 +1,312 @@
+"""Telemetry goes through one queue: what has gathered is settled together, in one transaction.
+
+Whoever posts waits for the commit. What one request brings may be settled in several transactions:
+the events end up the same however it is divided.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from itertools import islice
+
+import apsw
+import asyncpg
+from loguru import logger
+from sqlalchemy import exc as sa_exc
+
+from app.access.keys import Key, KeyRing
+from app.core.clock import Clock
+from app.core.errors import AppError, Damaged, Unavailable
+from app.db.changes import Feed
+from app.db.engine import TIMEOUT_S, Database, Tx
+from app.ingest.calls import Window
+from app.ingest.correct import Evidence
+from app.ingest.foreign.submit import Foreign
+from app.ingest.meter import House
+from app.ingest.otlp.plan import EventKey
+from app.ingest.otlp.settle import SOURCE, Arrived, LiesElsewhere, Settled, settle
+from app.ingest.otlp.telling import Link, Spot, Telling
+from app.usage.ledger import Entry, Torn
+
+QUEUED = 50_000
+AT_ONCE = 500
+"""So many tellings are settled in one transaction: some 50 ms in which nobody else has a turn."""
+ATTEMPTS = 6
+BEYOND = "with this, a total would pass what can be counted (2^63-1)"
+_BEYOND = (
+    *(apsw.ConstraintError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
+    *(asyncpg.ProgramLimitExceededError, sa_exc.DataError, sa_exc.IntegrityError, OverflowError),
+)
+ReadRow = Callable[[str, str], Awaitable[Entry | None]]
+"""The row of an archived event, by its user and id."""
+
+
+class Part:
+    """Something of a request that is settled at once, and where what became of it will be."""
+
+    __slots__ = ("answer", "arrived", "arrived_s", "key", "token", "version")
+
+    def __init__(
+        self, arrived: Arrived, key: Key, token: str, version: int, arrived_s: float
+    ) -> None:
+        self.arrived, self.key, self.token, self.version = arrived, key, token, version
+        self.arrived_s = arrived_s
+        self.answer: asyncio.Future[dict[Spot, str]] = asyncio.get_running_loop().create_future()
+
+    @property
+    def size(self) -> int:
+        """How much of a transaction it takes."""
+        return len(self.arrived.told) + len(self.arrived.links) // 50 + 1
+
+
+class OtlpIntake:
+    """The queue and its one lane. `keep_for` is how long later tellings are waited for."""
+
+    def __init__(
+        self,
+        db: Database,
+        feed: Feed,
+        keys: KeyRing,
+        house: House,
+        clock: Clock,
+        foreign: Foreign,
+        *,
+        unknown: str,
+        keep_for: timedelta,
+        read_row: ReadRow,
+    ) -> None:
+        self._db, self._feed, self._keys, self._house, self._clock = db, feed, keys, house, clock
+        self._foreign, self._unknown, self._keep_for = foreign, unknown, keep_for
+        self._read_row = read_row
+        self._lane = db.lane()
+        self._queue: deque[Part] = deque()
+        self._queued = 0
+        self._draining: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def close(self) -> None:
+        """Finish what is queued, then stop."""
+        self._closing = True
+        while self._draining is not None and not self._draining.done():
+            with suppress(Exception):
+                await self._draining
+        await self._lane.close()
+
+    async def submit(
+        self,
+        told: Mapping[Spot, Telling],
+        links: Mapping[Spot, Link],
+        key: Key,
+        token: str,
+        version: int,
+        window: Window | None,
+    ) -> dict[Spot, str]:
+        """Settle what a request tells; durable on return. What was refused, and why.
+
+        Raises:
+            Unavailable: the queue is full or the database did not take it; send it all again.
+            Unauthenticated: the key was revoked in the meantime.
+        """
+        owner, now_s = key.user_id or "", self._clock.monotonic_s()
+        parts = [
+            Part(
+                Arrived(owner, window, *some), key, token, version, now_s + bool(place) * TIMEOUT_S
+            )
+            for place, some in enumerate(divided(told, links))
+        ]
+        size = sum(part.size for part in parts)
+        if self._closing or (self._queued and self._queued + size > QUEUED):
+            raise Unavailable("the intake is full; nothing was recorded")
+        self._queue.extend(parts)
+        self._queued += size
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain())
+        found = await asyncio.gather(*(part.answer for part in parts), return_exceptions=True)
+        refused: dict[Spot, str] = {}
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+            refused |= one
+        return refused
+
+    async def _drain(self) -> None:
+        while self._queue:
+            await asyncio.sleep(0)  # let everything that has already arrived join
+            batch = self._take()
+            try:
+                await self._settle(batch)
+            except Exception as error:  # a bug: those who wait are told, the queue goes on
+                logger.exception("otlp.failed")
+                _fail(batch, error)
+
+    def _take(self) -> list[Part]:
+        """What is settled next: parts of one owner and one window, as far as they fit."""
+        batch: list[Part] = []
+        size = 0
+        while self._queue:
+            following = self._queue[0]
+            if batch and (
+                size + following.size > AT_ONCE or following.arrived[:2] != batch[0].arrived[:2]
+            ):
+                break
+            batch.append(self._queue.popleft())
+            size += following.size
+        self._queued -= size
+        return batch
+
+    async def _settle(self, batch: list[Part]) -> None:
+        """Settle parts together; if that cannot be for one's sake, each by itself."""
+        batch = [part for part in batch if self._still_waits(part)]
+        if not batch:
+            return
+        try:
+            settled = await self._written(batch)
+        except _Revoked as gone:
+            _fail([gone.part], gone.why)
+            await self._settle([part for part in batch if part is not gone.part])
+        except AppError as error:
+            _fail(batch, error)
+        except _BEYOND as error:
+            await self._halved(batch, error)
+        else:
+            for what, count in settled.counts.items():
+                self._foreign.tally.add(SOURCE, what, count)
+            for part in batch:
+                mine = {
+                    spot: why for spot, why in settled.refused.items() if spot in part.arrived.told
+                }
+                _answer(part, mine)
+
+    async def _written(self, batch: Sequence[Part]) -> Settled:
+        arrived = _joined([part.arrived for part in batch])
+        evidence: dict[EventKey, Evidence] = {}
+
+        async def work(tx: Tx) -> Settled:
+            await self._feed.catch_up(tx)
+            now = self._clock.now()
+            for part in batch:
+                if part.version != self._feed.version:
+                    try:
+                        self._keys.find(part.token, now)
+                    except AppError as error:
+                        raise _Revoked(part, error) from None
+            return await settle(
+                *(tx, arrived),
+                foreign=self._foreign,
+                unknown=self._unknown,
+                house=self._house,
+                evidence=evidence,
+                now=now,
+                until=now + self._keep_for,
+            )
+
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._lane.write(work, within_s=self._time_left(batch))
+            except Torn:
+                continue
+            except LiesElsewhere as found:
+                evidence[found.key] = {found.key[1]: await self._row(found.key)}
+        raise Unavailable("an event moved between log and archive; nothing was recorded")
+
+    async def _row(self, key: EventKey) -> Entry | None:
+        try:
+            return await self._read_row(*key)
+        except (Damaged, Unavailable):
+            return None
+
+    async def _halved(self, batch: list[Part], error: Exception) -> None:
+        """Find what makes a total pass what can be counted, and refuse that alone."""
+        if len(batch) > 1:
+            for part in batch:
+                await self._settle([part])
+            return
+        [part] = batch
+        told = part.arrived.told
+        if len(told) <= 1:
+            logger.bind(error=type(error).__name__).warning("otlp.refused")
+            self._foreign.tally.add(SOURCE, "rejected", len(told))
+            _answer(part, dict.fromkeys(told, BEYOND))
+            return
+        refused: dict[Spot, str] = {}
+        for some in _halves(part.arrived):
+            half = Part(some, part.key, part.token, part.version, self._clock.monotonic_s())
+            await self._settle([half])
+            try:
+                refused |= half.answer.result()
+            except AppError as why:
+                _fail([part], why)
+                return
+        _answer(part, refused)
+
+    def _still_waits(self, part: Part) -> bool:
+        """Whether its sender still waits."""
+        if part.answer.done():
+            return False
+        if part.arrived_s < self._clock.monotonic_s() - TIMEOUT_S:
+            _fail([part], Unavailable("the database did not answer in time"))
+            return False
+        return True
+
+    def _time_left(self, batch: Sequence[Part]) -> float:
+        waited = self._clock.monotonic_s() - min(part.arrived_s for part in batch)
+        return max(TIMEOUT_S - waited, 0.5)
+
+
+class _Revoked(Exception):
+    def __init__(self, part: Part, why: AppError) -> None:
+        super().__init__(str(why))
+        self.part, self.why = part, why
+
+
+def divided(
+    told: Mapping[Spot, Telling], links: Mapping[Spot, Link]
+) -> list[tuple[dict[Spot, Telling], dict[Spot, Link]]]:
+    """What a request tells in parts of a transaction each, no trace in two of them if it fits."""
+    order = sorted(told, key=lambda spot: (told[spot].end_ns, spot))
+    traces = list(dict.fromkeys(spot[0] for spot in order))
+    place = {trace: number for number, trace in enumerate(traces)}
+    order.sort(key=lambda spot: place[spot[0]])
+    parts: list[tuple[dict[Spot, Telling], dict[Spot, Link]]] = []
+    spots = iter(order)
+    while some := list(islice(spots, AT_ONCE)):
+        parts.append(({spot: told[spot] for spot in some}, {}))
+    if links or not parts:
+        if not parts:
+            parts.append(({}, {}))
+        parts[0][1].update(links)
+    return parts
+
+
+def _joined(several: Sequence[Arrived]) -> Arrived:
+    first = several[0]
+    if len(several) == 1:
+        return first
+    told: dict[Spot, Telling] = {}
+    links: dict[Spot, Link] = {}
+    for one in several:
+        told |= one.told
+        links |= one.links
+    return first._replace(told=told, links=links)
+
+
+def _halves(arrived: Arrived) -> list[Arrived]:
+    spots = list(arrived.told)
+    middle = len(spots) // 2
+    return [
+        arrived._replace(told={spot: arrived.told[spot] for spot in some})
+        for some in (spots[:middle], spots[middle:])
+    ]
+
+
+def _answer(part: Part, refused: dict[Spot, str]) -> None:
+    if not part.answer.done():
+        part.answer.set_result(refused)
+
+
+def _fail(batch: Sequence[Part], error: Exception) -> None:
+    for part in batch:
+        if not part.answer.done():
+            part.answer.set_exception(error)

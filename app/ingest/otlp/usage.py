@@ -1,0 +1,161 @@
+"""What a call used, under the many names that it is told by, as our inclusive counters. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from app.core.counters import PARTS
+from app.ingest.otlp.spans import Attributes
+from app.ingest.otlp.values import count, count_in, object_in
+
+Used = dict[str, int]
+_SEMCONV = "gen_ai.usage."
+_INFERENCE = "llm.token_count."
+
+INPUT = (
+    *(f"{_SEMCONV}input_tokens", f"{_SEMCONV}prompt_tokens", "llm.usage.prompt_tokens"),
+    *(f"{_INFERENCE}prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens"),
+)
+OUTPUT = (
+    *(f"{_SEMCONV}output_tokens", f"{_SEMCONV}completion_tokens", "llm.usage.completion_tokens"),
+    *(f"{_INFERENCE}completion", "ai.usage.outputTokens", "ai.usage.completionTokens"),
+)
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "input_tokens": INPUT,
+    "output_tokens": OUTPUT,
+    "cache_read_tokens": (
+        *(f"{_SEMCONV}cache_read.input_tokens", f"{_SEMCONV}cache_read_input_tokens"),
+        *(f"{_SEMCONV}details.cache_read_tokens", f"{_SEMCONV}details.cached_tokens"),
+        *(f"{_INFERENCE}prompt_details.cache_read", "ai.usage.cachedInputTokens"),
+        "ai.usage.inputTokenDetails.cacheReadTokens",
+    ),
+    "cache_write_tokens": (
+        *(f"{_SEMCONV}cache_creation.input_tokens", f"{_SEMCONV}cache_write.input_tokens"),
+        *(f"{_SEMCONV}cache_creation_input_tokens", f"{_SEMCONV}details.cache_write_tokens"),
+        *(f"{_INFERENCE}prompt_details.cache_write", "ai.usage.inputTokenDetails.cacheWriteTokens"),
+    ),
+    "cache_write_5m_tokens": ("anthropic.usage.cache_creation.ephemeral_5m_input_tokens",),
+    "cache_write_1h_tokens": ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
+    "input_audio_tokens": (
+        *(f"{_SEMCONV}audio.input_tokens", f"{_SEMCONV}details.input_audio_tokens"),
+        f"{_INFERENCE}prompt_details.audio",
+    ),
+    "input_image_tokens": (f"{_SEMCONV}image.input_tokens",),
+    "output_reasoning_tokens": (
+        *(f"{_SEMCONV}reasoning.output_tokens", f"{_SEMCONV}reasoning_tokens"),
+        *(f"{_SEMCONV}details.reasoning_tokens", "ai.usage.reasoningTokens"),
+        *(f"{_INFERENCE}completion_details.reasoning",),
+        "ai.usage.outputTokenDetails.reasoningTokens",
+    ),
+    "output_audio_tokens": (
+        *(f"{_SEMCONV}audio.output_tokens", f"{_SEMCONV}details.output_audio_tokens"),
+        f"{_INFERENCE}completion_details.audio",
+    ),
+    "output_image_tokens": (f"{_SEMCONV}image.output_tokens",),
+}
+_OTHERS = tuple((name, names) for name, names in NAMES.items() if names not in (INPUT, OUTPUT))
+
+
+def usage_in(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
+    """The counters of a call, and its input and output tokens as they were sent (-1: not sent)."""
+    used: Used = {}
+    sent_input, sent_output = count_in(attributes, INPUT), count_in(attributes, OUTPUT)
+    if sent_input is not None:
+        used["input_tokens"] = sent_input
+    if sent_output is not None:
+        used["output_tokens"] = sent_output
+    for name, names in _OTHERS:
+        found = count_in(attributes, names)
+        if found is not None:
+            used[name] = found
+    if raw := object_in(attributes, "gen_ai.usage.raw"):
+        used = _with_raw(used, raw)
+    if details := object_in(attributes, "langfuse.observation.usage_details"):
+        used = {**_langfuse(details), **used}
+    counted = (
+        -1 if sent_input is None else sent_input,
+        -1 if sent_output is None else sent_output,
+    )
+    return inclusive(used), counted
+
+
+def inclusive(used: Used) -> Used:
+    """The counters with every whole at least as large as its parts.
+
+    Cached tokens that are more than the input were counted beside it, so they are added; reasoning
+    that is more than the output likewise. Other parts that do not fit are left out.
+    """
+    found = {name: value for name, value in used.items() if value}
+    written = found.get("cache_write_5m_tokens", 0) + found.get("cache_write_1h_tokens", 0)
+    if written > found.get("cache_write_tokens", 0):
+        found["cache_write_tokens"] = written
+    cached = found.get("cache_read_tokens", 0) + found.get("cache_write_tokens", 0)
+    if cached > found.get("input_tokens", 0):
+        found["input_tokens"] = found.get("input_tokens", 0) + cached
+    if found.get("output_reasoning_tokens", 0) > found.get("output_tokens", 0):
+        found["output_tokens"] = found.get("output_tokens", 0) + found["output_reasoning_tokens"]
+    for whole, parts in PARTS:
+        if sum(found.get(part, 0) for part in parts) > found.get(whole, 0):
+            for part in parts:
+                found.pop(part, None)
+    kept = {name: 0 for name in used if name not in found and not used[name]}
+    return {**kept, **found}
+
+
+def _with_raw(used: Used, raw: Mapping[str, Any]) -> Used:
+    """With what the provider itself said, as Logfire keeps it."""
+    if "cache_read_input_tokens" in raw or "cache_creation_input_tokens" in raw:
+        read = count(raw.get("cache_read_input_tokens")) or 0
+        written = count(raw.get("cache_creation_input_tokens")) or 0
+        fresh = count(raw.get("input_tokens")) or 0
+        went = count(raw.get("output_tokens"))
+        return {
+            **({} if went is None else {"output_tokens": went}),
+            **used,
+            "input_tokens": fresh + read + written,
+            "cache_read_tokens": read,
+            "cache_write_tokens": written,
+        }
+    found: Used = {}
+    for whole, parts in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
+        value = count(raw.get(whole, raw.get(parts)))
+        if value is not None:
+            found[parts] = value
+    for holder, part, name in (
+        ("prompt_tokens_details", "cached_tokens", "cache_read_tokens"),
+        ("input_tokens_details", "cached_tokens", "cache_read_tokens"),
+        ("completion_tokens_details", "reasoning_tokens", "output_reasoning_tokens"),
+        ("output_tokens_details", "reasoning_tokens", "output_reasoning_tokens"),
+    ):
+        inner = raw.get(holder)
+        value = count(inner.get(part)) if isinstance(inner, dict) else None
+        if value is not None:
+            found[name] = value
+    return {**found, **used}
+
+
+_PROVIDERS = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"}
+_READ = ("input_cached_tokens", "cache_read_input_tokens", "input_cache_read", "cached_tokens")
+_WRITTEN = ("cache_creation_input_tokens", "input_cache_creation")
+_REASONED = ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens")
+
+
+def _langfuse(details: Mapping[str, Any]) -> Used:
+    """Langfuse's usage: OpenAI's names are inclusive, its own are parts that do not overlap."""
+    if not _PROVIDERS.isdisjoint(details):
+        return _with_raw({}, details)
+    read, written, reasoned = (
+        sum(count(details.get(name)) or 0 for name in names)
+        for names in (_READ, _WRITTEN, _REASONED)
+    )
+    given = {side: count(details.get(side)) for side in ("input", "output")}
+    found: Used = {}
+    if given["input"] is not None:
+        found["input_tokens"] = given["input"] + read + written
+    if given["output"] is not None:
+        found["output_tokens"] = given["output"] + reasoned
+    parts = {
+        "cache_read_tokens": read,
+        "cache_write_tokens": written,
+        "output_reasoning_tokens": reasoned,
+    }
+    return found | {name: value for name, value in parts.items() if value}
