@@ -27,7 +27,7 @@ def import_usage(
     reprice: Annotated[
         bool, typer.Option("--reprice", help="Price the calls here; ignore stated costs.")
     ] = False,
-    from_line: Annotated[int, typer.Option(min=1, help="Begin with this line.")] = 1,
+    from_line: Annotated[int, typer.Option(min=1, help="The first line to be read.")] = 1,
     rejects: Annotated[Path | None, typer.Option(help="Where rejected lines are kept.")] = None,
     url: Annotated[str | None, typer.Option(help="Send to this service over HTTP.")] = None,
     key: Annotated[

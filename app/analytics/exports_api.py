@@ -200,7 +200,7 @@ async def _streamed(
     first = await _next(pages)
 
     async def body() -> AsyncIterator[bytes]:
-        yield sheet.begin()
+        yield sheet.head()
         page = first
         while page is not None:
             piece = await asyncio.to_thread(_written, sheet, rows, page)

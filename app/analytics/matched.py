@@ -66,7 +66,7 @@ async def match_recorded(
 ) -> dict[CounterKey, Matched]:
     """What every counter should stand at; with `user_id`, from the calls of that user alone."""
     match = _Match(tx, standing_since)
-    await match.begin()
+    await match.prepare()
     for source in (LOG, CORRECTED):
         columns = source.table.c
         key = [columns.event_id, columns.user_id] if source is LOG else _KEY_OF_CORRECTION
@@ -105,7 +105,7 @@ class _Match:
         self._first_recorded: dict[tuple[str, str], datetime] | None = None
         self._fallen: Mapping[Hour, int] = {}
 
-    async def begin(self) -> None:
+    async def prepare(self) -> None:
         """Read the default plan, which those are on whom nobody subscribed."""
         agreements = Agreements()
         await agreements.reload_plans(self._tx, set())

@@ -27,7 +27,7 @@ from app.retention.store import ArchiveStore
 from app.retention.summary import Result, Tally
 from app.retention.tables import Archive
 from app.usage.ledger import Entry, find_many
-from app.usage.wrapped import begin, is_begun
+from app.usage.wrapped import announce_wrapping, is_begun
 
 CHUNK = 5_000
 """So many rows leave the log in one transaction, and lie in one archive."""
@@ -220,7 +220,7 @@ class _Run:
         db, store, clock = self._parts.db, self._parts.store, self._parts.clock
         if not self._begun:
             if not await db.read(is_begun):
-                await db.write(lambda tx: begin(tx, clock.now()), alone=True)
+                await db.write(lambda tx: announce_wrapping(tx, clock.now()), alone=True)
             self._begun = True
         await db.write(lambda tx: begin_writing(tx, chunk, clock.now()))
         try:

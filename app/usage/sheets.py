@@ -40,7 +40,7 @@ Row = Sequence[Any]
 class Sheet(Protocol):
     """What is written goes out in pieces: the beginning, each batch, the end."""
 
-    def begin(self) -> bytes: ...
+    def head(self) -> bytes: ...
     def rows(self, batch: Sequence[Row]) -> bytes: ...
     def end(self) -> bytes: ...
 
@@ -100,7 +100,7 @@ class _Csv:
         self._names = [column.name for column in columns]
         self._cells = [_cell(column) for column in columns]
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         return self._written([self._names])
 
     def rows(self, batch: Sequence[Row]) -> bytes:
@@ -147,7 +147,7 @@ class _Lines:
         self._places = [(*_split(column.name), _json(column)) for column in columns]
         self._encode = msgspec.json.Encoder().encode_lines
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         return b""
 
     def rows(self, batch: Sequence[Row]) -> bytes:
@@ -218,7 +218,7 @@ class _Parquet:
         self._sink = _Sink()
         self._writer = pq.ParquetWriter(self._sink, self._schema, compression="zstd")
 
-    def begin(self) -> bytes:
+    def head(self) -> bytes:
         return self._sink.taken()
 
     def rows(self, batch: Sequence[Row]) -> bytes:

@@ -106,7 +106,7 @@ async def is_begun(tx: Tx) -> bool:
     return bool(await _announced(tx))
 
 
-async def begin(tx: Tx, now: datetime) -> None:
+async def announce_wrapping(tx: Tx, now: datetime) -> None:
     """Announce that events will be wrapped; in a transaction `alone`."""
     if not await is_begun(tx):
         await announce(tx, KIND, _BEGUN, now)
