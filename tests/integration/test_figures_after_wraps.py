@@ -102,7 +102,8 @@ async def test_a_period_begins_after_what_was_wrapped_too(
     client: httpx.AsyncClient, runtime: Runtime, clock: FrozenClock
 ) -> None:
     ahead = rfc3339(clock.now() + timedelta(minutes=4))
-    await client.post("/v1/events", json={"id": "1", "user_id": "ann", "timestamp": ahead})
+    event = {"id": "1", "user_id": "ann", "timestamp": ahead, "cost_usd": "1"}
+    await client.post("/v1/events", json=event)
     assert await wrapped(runtime, ["ann"], 0) == 1
     answer = await client.post("/v1/users/ann/usage/reset")
     assert answer.status_code in (200, 201), answer.text
@@ -110,9 +111,11 @@ async def test_a_period_begins_after_what_was_wrapped_too(
 
 
 def group(minutes: float) -> Group:
-    last = START + timedelta(minutes=minutes)
+    first = START - timedelta(minutes=20)  # ten past, and in Nepal a new hour begins at a quarter
     names = ("p", "m", None, None, None)
-    return Group("ann", "arc_1", 1, START, START, last, *names, 3, 10, 1, 7)
+    return Group(
+        "ann", "arc_1", 1, START, first, first + timedelta(minutes=minutes), *names, 3, 10, 1, 7
+    )
 
 
 def rule(window: str, timezone: str = "UTC") -> Rule:
