@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -44,15 +45,15 @@ def archives_list(
         for row in rows:
             _print_json(row._asdict() | {"month": f"{row.month:%Y-%m}"})
         return
-    table = Table(Column("id", no_wrap=True), "state", "month")
-    for name in ("users", "events", "bytes", "cost"):
-        table.add_column(name, justify="right")
-    table.add_column("written", no_wrap=True)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("id", "state", "month", "events", "bytes", "cost", "written"):
+        right = name in ("events", "bytes", "cost")
+        table.add_column(name, no_wrap=True, justify="right" if right else "left")
     for row in rows:
         cost = f"${to_usd(row.sums.get('cost_nanos', 0))}"
-        counts = (f"{row.users:,}", f"{row.events:,}", f"{row.bytes:,}", cost)
+        counts = (f"{row.events:,}", f"{row.bytes:,}", cost)
         shown = (row.id, row.state, f"{row.month:%Y-%m}", *counts)
-        table.add_row(*shown, rfc3339(row.created_at)[:19])
+        table.add_row(*shown, rfc3339(row.created_at)[:10])
     console.print(table)
 
 
