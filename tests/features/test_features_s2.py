@@ -1,16 +1,21 @@
 """What the request analytics told, told here; each test names its row in the list of features."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import func, select
 
 from app.analytics.budgets import Budgets
 from app.analytics.health import health_of, points_for, steps_from, weights_of
 from app.analytics.metrics import Parts
 from app.core.clock import FrozenClock, rfc3339
+from app.db.engine import Database
+from app.runtime import Runtime
 from app.summaries.sums import NONE
+from app.usage.tables import UsageEvent
 from tests.conftest import START, settings_for
 from tests.defects.calls import call, make_limit, post, read
 
@@ -222,3 +227,32 @@ async def test_s2_10_costs_by_model_endpoint_and_day(client: httpx.AsyncClient) 
     assert [day["total_cost_usd"] for day in told["daily"]][-3:] == ["0", "0.25", "0.5"]
     everyone = (await client.get("/v1/analytics/costs")).json()
     assert everyone["total_cost_usd"] == "4.75"
+
+
+async def test_s2_11_a_database_that_was_just_made_has_true_budgets(
+    client: httpx.AsyncClient,
+) -> None:
+    told = await metrics(client)
+    assert (told["total_calls"], told["budgets"]["active"]) == (0, 0)
+    await make_limit(client, "1000", metric="cost_usd")
+    await post(client, call(cost_usd="250"))
+    found = (await metrics(client))["budgets"]
+    assert (found["active"], found["total_usd"], found["used_usd"]) == (1, "1000", "250")
+    assert found["percent_used"] == 25.0
+
+
+async def test_s2_12_closing_finishes_what_was_accepted(
+    client: httpx.AsyncClient, runtime: Runtime, db_url: str
+) -> None:
+    sent = [
+        asyncio.create_task(client.post("/v1/events", json=call(id=f"e{n}"))) for n in range(40)
+    ]
+    await asyncio.sleep(0.01)
+    await runtime.close()
+    answers = await asyncio.gather(*sent)
+    assert {one.status_code for one in answers} <= {201, 503}
+    kept = Database.open(db_url)
+    query = select(func.count()).select_from(UsageEvent)
+    logged = (await kept.read(lambda tx: tx.fetch(query)))[0][0]
+    await kept.close()
+    assert logged == sum(one.status_code == 201 for one in answers)
