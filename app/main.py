@@ -44,7 +44,8 @@ def create_app(runtime: Runtime) -> FastAPI:
     """The FastAPI application over these parts; `serve` puts the lean door in front of it."""
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        runtime: Runtime = app.state.runtime
         gc.set_threshold(50_000, 20, 20)  # the default spends a third of the hot path collecting
         await runtime.start()
         runtime.jobs.start()
@@ -59,21 +60,6 @@ def create_app(runtime: Runtime) -> FastAPI:
         summary="Usage metering, pricing and spend limits for AI APIs.",
         lifespan=lifespan,
     )
-    app.state.runtime = runtime
-    app.state.db, app.state.clock = runtime.db, runtime.clock
-    app.state.feed, app.state.keys = runtime.feed, runtime.keys
-    app.state.agreements, app.state.rules = runtime.house.agreements, runtime.house.rules
-    app.state.prices, app.state.check = runtime.house.prices, runtime.check
-    app.state.events, app.state.house = runtime.events, runtime.house
-    app.state.holds, app.state.settle = runtime.holds, runtime.settle
-    app.state.langfuse = runtime.langfuse
-    app.state.foreign, app.state.otlp = runtime.foreign, runtime.otlp
-    app.state.cloudevents = CloudEvents(
-        runtime.foreign.identity, runtime.foreign.trust, runtime.settings.foreign_cloudevents
-    )
-    app.state.guard, app.state.sender = runtime.guard, runtime.sender
-    app.state.store, app.state.wrap = runtime.store, runtime.wrap
-    app.state.wrapped_log, app.state.listed = runtime.wrapped_log, runtime.listed
     problems.install(app)
     for part in (
         ingest_api,
@@ -131,12 +117,35 @@ def create_app(runtime: Runtime) -> FastAPI:
         return problems_page()
 
     app.openapi = describe(app)  # type: ignore[method-assign]
+    attach(app, runtime)
     return app
 
 
-def create_asgi(runtime: Runtime) -> Any:
-    """The application as it is served: the lean door first."""
-    app = create_app(runtime)
+def attach(app: FastAPI, runtime: Runtime) -> None:
+    """Have the application answer from these parts from now on."""
+    app.state.runtime = runtime
+    app.state.db, app.state.clock = runtime.db, runtime.clock
+    app.state.feed, app.state.keys = runtime.feed, runtime.keys
+    app.state.agreements, app.state.rules = runtime.house.agreements, runtime.house.rules
+    app.state.prices, app.state.check = runtime.house.prices, runtime.check
+    app.state.events, app.state.house = runtime.events, runtime.house
+    app.state.holds, app.state.settle = runtime.holds, runtime.settle
+    app.state.langfuse = runtime.langfuse
+    app.state.foreign, app.state.otlp = runtime.foreign, runtime.otlp
+    app.state.cloudevents = CloudEvents(
+        runtime.foreign.identity, runtime.foreign.trust, runtime.settings.foreign_cloudevents
+    )
+    app.state.guard, app.state.sender = runtime.guard, runtime.sender
+    app.state.store, app.state.wrap = runtime.store, runtime.wrap
+    app.state.wrapped_log, app.state.listed = runtime.wrapped_log, runtime.listed
+
+
+def create_asgi(runtime: Runtime, app: FastAPI | None = None) -> Any:
+    """The application as it is served, the lean door first; a given `app` is used again."""
+    if app is None:
+        app = create_app(runtime)
+    else:
+        attach(app, runtime)
     routes: dict[tuple[str, str], Handler] = {
         ("POST", "/v1/events"): runtime.events,
         ("POST", "/v1/limits/check"): runtime.check,

@@ -6,6 +6,7 @@ template. Both were brought up by the migrations, not by `create_all`.
 
 import asyncio
 import gc
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
@@ -13,15 +14,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from app.core.clock import FrozenClock
 from app.db.engine import Database
 from app.db.upgrade import upgrade
-from app.main import create_asgi
+from app.main import create_app, create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import Runtime, build
 from app.settings import Settings
 from tests.postgres import drop_database, new_database, running_server
+
+MEMORY = Path("/dev/shm")
+"""Where files lie in memory: thousands of databases are made, and none has to outlive power."""
+if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+    os.environ.setdefault("TOLLGATE_TEST_POSTGRES_FOLDER", str(MEMORY))
 
 START = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 ADMIN = "tg_test_admin_key_0123456789abcdef0123456789"
@@ -121,10 +129,18 @@ async def runtime(
     await found.close()
 
 
+@pytest.fixture(scope="session")
+def served() -> list[FastAPI]:
+    """The one application that serves the parts of each test in turn: its routes are costly."""
+    return []
+
+
 @pytest.fixture
-async def client(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+async def client(runtime: Runtime, served: list[FastAPI]) -> AsyncIterator[httpx.AsyncClient]:
     """The service over HTTP, signed in with the admin key; the lean door is in front."""
-    transport = httpx.ASGITransport(create_asgi(runtime), raise_app_exceptions=False)
+    if not served:
+        served.append(create_app(runtime))
+    transport = httpx.ASGITransport(create_asgi(runtime, served[0]), raise_app_exceptions=False)
     async with httpx.AsyncClient(
         transport=transport,
         base_url="http://test",

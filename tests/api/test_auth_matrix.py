@@ -226,8 +226,14 @@ async def house(
     await runtime.close()
 
 
+_served: dict[int, Any] = {}
+"""What serves a runtime: its routes are costly, and every case asks one of them."""
+
+
 def _client(runtime: Runtime) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(create_asgi(runtime), raise_app_exceptions=False)
+    if id(runtime) not in _served:
+        _served[id(runtime)] = create_asgi(runtime)
+    transport = httpx.ASGITransport(_served[id(runtime)], raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")
 
 
