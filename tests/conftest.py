@@ -40,7 +40,7 @@ def pytest_collection_finish() -> None:
     """Thousands of collected tests are no garbage: do not look at them again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

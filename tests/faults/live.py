@@ -178,11 +178,22 @@ class Wire:
         assert found, first
         headers = {name.lower(): value for name, _, value in (x.partition(": ") for x in lines)}
         assert len(headers) == len(lines), f"a header is given twice: {lines}"
+        if not head and headers.get("transfer-encoding") == "chunked":
+            return Answer(int(found[1]), headers, b"".join(iter(self._chunk, b"")))
         length = 0 if head else int(headers.get("content-length", "0"))
+        return Answer(int(found[1]), headers, self._taken(length))
+
+    def _chunk(self) -> bytes:
+        while b"\r\n" not in self._seen:
+            self._more()
+        size, _, self._seen = self._seen.partition(b"\r\n")
+        return self._taken(int(size, 16) + 2)[:-2]
+
+    def _taken(self, length: int) -> bytes:
         while len(self._seen) < length:
             self._more()
-        body, self._seen = self._seen[:length], self._seen[length:]
-        return Answer(int(found[1]), headers, body)
+        taken, self._seen = self._seen[:length], self._seen[length:]
+        return taken
 
     def _more(self) -> None:
         data = self.socket.recv(65536)

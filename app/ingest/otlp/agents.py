@@ -62,6 +62,7 @@ AGENTS: Mapping[str, Agent] = {
     "claude_code.api_error": Agent("claude_code", "anthropic", _nothing, failed=True),
 }
 _CONVENTION = "gen_ai.client.inference.operation.details"
+_ANSWER = ("gen_ai.response.", "gen_ai.usage.", "error.")
 _SESSION = ("session.id", "conversation.id", "session_id")
 _REQUEST_ID = ("request_id", "gen_ai.response.id", "response_id")
 _DURATION_MS = ("duration_ms", "gen_ai.client.operation.duration_ms")
@@ -118,6 +119,8 @@ def _by_conventions(record: Record, who: Who) -> Telling | None:
         return None
     if not operation_of(record.attributes):
         return None
+    if is_named and not any(name.startswith(_ANSWER) for name in record.attributes):
+        return None  # Gemini CLI writes one for its request too
     seconds = number_in(record.attributes, ("gen_ai.client.operation.duration",)) or 0.0
     start_ns = max(record.time_ns - round(min(max(seconds, 0.0), 1e6) * 1e9), 0)
     span = Span(

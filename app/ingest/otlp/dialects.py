@@ -20,6 +20,8 @@ NO_CALLS = frozenset(
     }
 )
 """Operations that hold model calls, or look at one again, and are none."""
+_TOLD_BY_LOGS = ("gemini-cli", "llm_call")
+"""The scope and operation of spans without counters; the same agent's log records have them."""
 _KINDS = {"LLM": "chat", "EMBEDDING": "embeddings", "generation": "chat", "embedding": "embeddings"}
 
 BILLED_MODEL = (
@@ -100,7 +102,7 @@ def telling_of(span: Span, who: Who) -> Telling | None:
     """What a span tells of a model call; None where it is none."""
     attributes = span.attributes
     operation = operation_of(attributes)
-    if not operation:
+    if not operation or (span.scope, operation) == _TOLD_BY_LOGS:
         return None
     used, counted = usage_in(attributes)
     failed, status_code = status_of(span)

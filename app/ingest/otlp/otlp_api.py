@@ -92,7 +92,7 @@ def _body(example: dict[str, Any], *, backfill: bool = True) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {}, "example": example},
+                "application/json": {"schema": {"examples": [example]}},
                 "application/x-protobuf": {"schema": {"type": "string", "format": "binary"}},
             },
         },
