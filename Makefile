@@ -11,7 +11,7 @@ SERVE_LOCKS := requirements-build.lock requirements.lock
 DEV_LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo check test bench bench-growth docs prove-dockerfile lock clean
+.PHONY: help serve demo check test bench bench-growth test-clients docs prove-dockerfile lock clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -40,6 +40,9 @@ bench: .venv/.dev  ## measure against an empty endpoint on this machine, about f
 
 bench-growth: .venv/.dev  ## measure the same work while the log grows, on both engines, about half an hour
 	$(BIN)/python -m benchmarks.growth $(BENCH)
+
+test-clients: .venv/.dev  ## run other people's clients against the service; CLIENTS="codex litellm" for some, needs npm
+	$(BIN)/python -m clients $(CLIENTS)
 
 docs: .venv/.dev  ## write docs/configuration.md and docs/schema.md anew from the code
 	$(BIN)/python -m tools.generate_docs

@@ -47,7 +47,8 @@ def _run(url: str, *statements: str) -> None:
 def new_database(url: str, template: str = "template1") -> str:
     """Make an empty database, or a copy of `template`, and say its URL."""
     name = f"t{os.getpid()}_{next(_numbers)}"
-    _run(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    quicker = "" if "TEST_POSTGRES_URL" in os.environ else "STRATEGY FILE_COPY"  # from 15 on
+    _run(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}" {quicker}')
     return make_url(url).set(database=name).render_as_string(hide_password=False)
 
 
