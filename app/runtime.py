@@ -99,7 +99,11 @@ def build(
     A `catalog` that is given holds until the database has one of its own.
     """
     clock = clock or Clock()
-    db = Database.open(settings.database_url, pool_size=settings.pool_size)
+    db = Database.open(
+        settings.database_url,
+        pool_size=settings.pool_size,
+        patience_s=settings.database_timeout_s,
+    )
     admin = settings.admin_key.get_secret_value() if settings.admin_key else None
     feed, keys = Feed(), KeyRing(admin, clock.now())
     house = House(Prices(catalog), Agreements(), Rules(), clock)

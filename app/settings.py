@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     pool_size: int = Field(
         8, ge=4, le=100, description="Connections to PostgreSQL; 8 serve two cores best."
     )
+    database_timeout_s: float = Field(
+        4.5, ge=0.1, le=300, description="Seconds a request waits for the database before 503."
+    )
     lanes: int = Field(
         2, ge=1, le=8, description="Batches in flight at once on PostgreSQL; SQLite has one."
     )

@@ -34,6 +34,8 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 * 2**30:
 START = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
 ADMIN = "tg_test_admin_key_0123456789abcdef0123456789"
 ENGINES = ("sqlite", "postgresql")
+PATIENCE_S = 60.0
+"""What a test gives the database: a machine that stands still for seconds is no failure."""
 
 
 def pytest_collection_finish() -> None:
@@ -96,7 +98,7 @@ def db_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def db(db_url: str) -> AsyncIterator[Database]:
     """The database itself, for tests of verbs."""
-    found = Database.open(db_url)
+    found = Database.open(db_url, patience_s=PATIENCE_S)
     yield found
     await found.close()
 
@@ -113,7 +115,7 @@ def catalog() -> Catalog:
 
 def settings_for(db_url: str) -> Settings:
     """Settings of a service under test."""
-    return Settings(database_url=db_url, admin_key=ADMIN)
+    return Settings(database_url=db_url, admin_key=ADMIN, database_timeout_s=PATIENCE_S)
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ CONFIG_LOCK = 0x746F6C6C
 """Advisory lock: ingest holds it shared, a change of configuration alone (see `access/known`)."""
 
 TIMEOUT_S = 4.5
-"""How long a caller waits for the database before it is told 503."""
+"""How long a caller waits for the database before it is told 503, where nothing else is set."""
 ATTEMPTS = 4
 
 _RETRY_SQLSTATES = ("40001", "40P01", "55P03", "57P01", "57P02", "57P03", "25006", "53300")
@@ -68,13 +68,18 @@ class Database(ABC):
     """One database, seen as a way to write and a way to read."""
 
     dialect: str
+    patience_s: float = TIMEOUT_S
 
     @staticmethod
-    def open(url: str, *, pool_size: int = 8) -> "Database":
-        """Open `sqlite:///path` or `postgresql://…`; nothing is connected yet."""
-        if make_url(url).get_backend_name() == "sqlite":
-            return SqliteDatabase(url)
-        return PostgresDatabase(url, pool_size)
+    def open(url: str, *, pool_size: int = 8, patience_s: float = TIMEOUT_S) -> "Database":
+        """Open `sqlite:///path` or `postgresql://…`; nothing is connected yet.
+
+        `patience_s`: how long work may take where its caller does not say.
+        """
+        lite = make_url(url).get_backend_name() == "sqlite"
+        found = SqliteDatabase(url) if lite else PostgresDatabase(url, pool_size)
+        found.patience_s = patience_s
+        return found
 
     @abstractmethod
     def _writing(self, *, alone: bool) -> Any:
@@ -93,25 +98,27 @@ class Database(ABC):
         work: Callable[[Tx], Awaitable[T]],
         *,
         alone: bool = False,
-        within_s: float = TIMEOUT_S,
+        within_s: float | None = None,
     ) -> T:
         """Run `work` in one durable transaction. `alone`: with no ingest transaction beside it."""
-        return await _attempt(lambda: self._writing(alone=alone), work, within_s)
+        return await _attempt(lambda: self._writing(alone=alone), work, within_s or self.patience_s)
 
-    async def read(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+    async def read(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float | None = None) -> T:
         """Run `work` on one consistent snapshot; it cannot write."""
-        return await _attempt(self._reading, work, within_s)
+        return await _attempt(self._reading, work, within_s or self.patience_s)
 
     @abstractmethod
     def _glancing(self) -> Any:
         """Context manager: a connection for a few short reads, in no transaction."""
 
-    async def glance(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+    async def glance(
+        self, work: Callable[[Tx], Awaitable[T]], *, within_s: float | None = None
+    ) -> T:
         """Run a few short reads by key, each seeing what is committed when it runs.
 
         On SQLite they run on the event loop: nothing that scans belongs here.
         """
-        return await _attempt(self._glancing, work, within_s)
+        return await _attempt(self._glancing, work, within_s or self.patience_s)
 
     @abstractmethod
     def lane(self) -> "Lane":
@@ -129,7 +136,7 @@ class Lane(ABC):
     async def close(self) -> None:
         """Let the connection go."""
 
-    async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
+    async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float) -> T:
         """As `Database.write`."""
         return await _attempt(self._writing, work, within_s)
 

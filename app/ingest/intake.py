@@ -30,7 +30,7 @@ from app.core.errors import (
     Unavailable,
 )
 from app.db.changes import Feed
-from app.db.engine import TIMEOUT_S, Database, Lane, Tx
+from app.db.engine import Database, Lane, Tx
 from app.ingest.calls import Call
 from app.ingest.meter import House, Metered, meter
 from app.limits.check import Standing
@@ -266,11 +266,11 @@ class Intake:
     def _time_left(self, batch: Sequence[Submission]) -> float:
         """Time in the queue counts: whoever arrived first decides when it is too late."""
         waited = self._clock.monotonic_s() - min(one.arrived_s for one in batch)
-        return max(TIMEOUT_S - waited, SHORTEST_S)
+        return max(self._db.patience_s - waited, SHORTEST_S)
 
     def _refuse_the_late(self, batch: list[Submission]) -> list[Submission]:
         """Tell those who waited too long for others; the rest go on."""
-        oldest_s = self._clock.monotonic_s() - TIMEOUT_S
+        oldest_s = self._clock.monotonic_s() - self._db.patience_s
         late = [one for one in batch if one.arrived_s < oldest_s]
         if late:
             _fail(late, Unavailable("the database did not answer in time"))

@@ -16,7 +16,7 @@ from app.core.counters import INPUT, OUTPUT
 from app.core.errors import AppError, InvalidInput, Unavailable
 from app.core.money import to_usd
 from app.db.changes import Feed
-from app.db.engine import TIMEOUT_S, Database, Tx
+from app.db.engine import Database, Tx
 from app.limits.check import Ask, Standing, State, current_keys, denies, judge, standing_of
 from app.limits.counters import percent_of
 from app.limits.held import stands_now
@@ -171,7 +171,7 @@ class CheckDoor:
         while self._waiting:
             asked, self._waiting = self._waiting, []
             waited_s = self._clock.monotonic_s() - asked[0].arrived_s
-            left_s = max(TIMEOUT_S - waited_s, 0.01)
+            left_s = max(self._db.patience_s - waited_s, 0.01)
             try:
                 await self._db.glance(partial(self._judge, asked), within_s=left_s)
             except Exception as error:  # each waiter is told; the door stays open

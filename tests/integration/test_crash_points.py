@@ -15,12 +15,12 @@ import pytest
 
 from app.core.clock import FrozenClock
 from app.db import engine
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import Runtime, build
 from tests.conftest import ADMIN, settings_for
 from tests.properties.books import assert_balanced, books_in
 from tests.properties.dying import Script, watch_postgres, watch_sqlite
+from tests.served import served_alone
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ class Service:
         self.runtime = build(settings_for(url), clock=clock, catalog=catalog)
         await self.runtime.start()
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_asgi(self.runtime)),
+            transport=httpx.ASGITransport(served_alone(self.runtime)),
             base_url="http://test",
             headers={"Authorization": f"Bearer {ADMIN}"},
         )

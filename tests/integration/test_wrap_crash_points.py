@@ -14,7 +14,6 @@ import pytest
 from app.core.clock import FrozenClock
 from app.core.errors import AppError
 from app.db import engine
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.retention import wrap as wrapping
 from app.retention.chunk import LEASE
@@ -23,6 +22,7 @@ from app.runtime import Runtime, build
 from tests.conftest import ADMIN, settings_for
 from tests.integration.wraps import assert_accounted, call, ids_in_log, keep, send
 from tests.properties.dying import Script, watch_postgres, watch_sqlite
+from tests.served import served_alone
 
 pytestmark = pytest.mark.anyio
 SENT = 6
@@ -38,7 +38,7 @@ class House:
         self.runtime = self._start()
         await self.runtime.start()
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_asgi(self.runtime)),
+            transport=httpx.ASGITransport(served_alone(self.runtime)),
             base_url="http://test",
             headers={"Authorization": f"Bearer {ADMIN}"},
         )

@@ -23,7 +23,6 @@ from app.analytics.audit import prove
 from app.analytics.repair import rebuild
 from app.core.clock import FrozenClock
 from app.db.engine import Tx
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.retention.policy import Policy, set_policy
 from app.retention.wrap import Parts, wrap
@@ -32,6 +31,7 @@ from app.summaries.tables import PeriodTotal
 from tests.conftest import ADMIN, settings_for
 from tests.postgres import drop_database, new_database
 from tests.properties.books import rows_of
+from tests.served import served_alone
 
 START = datetime(2026, 11, 29, 23, 40, 30, tzinfo=UTC)
 USERS = ("ann", "bob", "c/d")
@@ -70,7 +70,7 @@ class Wrapping(RuleBasedStateMachine):
         self.runtime = build(known, clock=self.clock, catalog=catalog)
         self.runner.run(self.runtime.start())
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_asgi(self.runtime)),
+            transport=httpx.ASGITransport(served_alone(self.runtime)),
             base_url="http://test",
             headers={"Authorization": f"Bearer {ADMIN}"},
         )

@@ -12,12 +12,12 @@ import pytest
 from app.core.clock import FrozenClock
 from app.core.money import CEILING, to_usd
 from app.db.engine import Tx
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import Runtime, build
 from app.usage.ledger import find_many
 from tests.conftest import ADMIN, settings_for
 from tests.properties.books import assert_balanced
+from tests.served import served_alone
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +102,7 @@ async def clients(
             await runtime.start()
             stack.push_async_callback(runtime.close)
             client = httpx.AsyncClient(
-                transport=httpx.ASGITransport(create_asgi(runtime), raise_app_exceptions=False),
+                transport=httpx.ASGITransport(served_alone(runtime), raise_app_exceptions=False),
                 base_url="http://test",
                 headers={"Authorization": f"Bearer {ADMIN}"},
             )

@@ -28,11 +28,11 @@ from app.core.clock import FrozenClock
 from app.db.engine import Tx
 from app.limits import hold_ends
 from app.limits.tables import HoldAmount
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import build
 from tests.conftest import ADMIN, settings_for
 from tests.postgres import drop_database, new_database
+from tests.served import served_alone
 
 START = datetime(2026, 11, 20, 12, 30, 20, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -69,7 +69,7 @@ class Holds(RuleBasedStateMachine):
         self.runtime = build(settings_for(url), clock=self.clock, catalog=catalog)
         self.runner.run(self.runtime.start())
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_asgi(self.runtime)),
+            transport=httpx.ASGITransport(served_alone(self.runtime)),
             base_url="http://test",
             headers={"Authorization": f"Bearer {ADMIN}"},
         )

@@ -20,12 +20,12 @@ from hypothesis.stateful import (
 )
 
 from app.core.clock import FrozenClock
-from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import build
 from tests.conftest import ADMIN, settings_for
 from tests.postgres import drop_database, new_database
 from tests.properties.books import books_in, books_of, everything_in, limits_in, log_in
+from tests.served import served_alone
 
 START = datetime(2026, 11, 29, 23, 40, 30, tzinfo=UTC)
 USERS = ("ann", "bob", "c/d")
@@ -166,7 +166,7 @@ class River(RuleBasedStateMachine):
         self.runtime = build(settings_for(url), clock=self.clock, catalog=catalog)
         self.runner.run(self.runtime.start())
         self.client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(create_asgi(self.runtime)),
+            transport=httpx.ASGITransport(served_alone(self.runtime)),
             base_url="http://test",
             headers={"Authorization": f"Bearer {ADMIN}"},
         )

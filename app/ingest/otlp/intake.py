@@ -20,7 +20,7 @@ from app.access.keys import Key, KeyRing
 from app.core.clock import Clock
 from app.core.errors import AppError, Damaged, Unavailable
 from app.db.changes import Feed
-from app.db.engine import TIMEOUT_S, Database, Tx
+from app.db.engine import Database, Tx
 from app.ingest.calls import Window
 from app.ingest.correct import Evidence
 from app.ingest.foreign.submit import Foreign
@@ -110,10 +110,9 @@ class OtlpIntake:
             Unauthenticated: the key was revoked in the meantime.
         """
         owner, now_s = key.user_id or "", self._clock.monotonic_s()
+        later_s = now_s + self._db.patience_s
         parts = [
-            Part(
-                Arrived(owner, window, *some), key, token, version, now_s + bool(place) * TIMEOUT_S
-            )
+            Part(Arrived(owner, window, *some), key, token, version, later_s if place else now_s)
             for place, some in enumerate(divided(told, links))
         ]
         size = sum(part.size for part in parts)
@@ -245,14 +244,14 @@ class OtlpIntake:
         """Whether its sender still waits."""
         if part.answer.done():
             return False
-        if part.arrived_s < self._clock.monotonic_s() - TIMEOUT_S:
+        if part.arrived_s < self._clock.monotonic_s() - self._db.patience_s:
             _fail([part], Unavailable("the database did not answer in time"))
             return False
         return True
 
     def _time_left(self, batch: Sequence[Part]) -> float:
         waited = self._clock.monotonic_s() - min(part.arrived_s for part in batch)
-        return max(TIMEOUT_S - waited, 0.5)
+        return max(self._db.patience_s - waited, 0.5)
 
 
 class _Revoked(Exception):
