@@ -28,6 +28,7 @@ from app.retention.policy import Policy, set_policy
 from app.retention.wrap import Parts, wrap
 from app.runtime import build
 from app.summaries.tables import PeriodTotal
+from app.usage.tables import UsageEvent
 from tests.conftest import ADMIN, settings_for
 from tests.postgres import drop_database, new_database
 from tests.properties.books import rows_of
@@ -58,13 +59,15 @@ EVENTS = st.fixed_dictionaries(
 
 
 class Wrapping(RuleBasedStateMachine):
-    """Events, wraps, restores, corrections, limits and time in any order."""
+    """Events, prices, re-rates, wraps, restores, corrections, limits and time in any order."""
 
     def __init__(self, url: str, catalog: Catalog, folder: Path, drop: Callable[[], None]) -> None:
         super().__init__()
         self.drop, self.clock = drop, FrozenClock(START)
         self.bodies: dict[tuple[str, str], Event] = {}
         self.stand: dict[tuple[str, str], tuple[int, int, int] | None] = {}
+        self.nanos_a_token = 0
+        self.rated: set[tuple[str, str]] = set()
         self.runner = asyncio.Runner()
         known = settings_for(url).model_copy(update={"archive_url": str(folder)})
         self.runtime = build(known, clock=self.clock, catalog=catalog)
@@ -100,7 +103,11 @@ class Wrapping(RuleBasedStateMachine):
             key = (body["user_id"], body["id"])
             self.post("/v1/events", **body)
             self.bodies[key] = body
-            self.stand[key] = (1, one["tokens"], one["cost"] or 0)
+            cost = one["cost"]
+            if cost is None:
+                self.rated.add(key)
+                cost = one["tokens"] * self.nanos_a_token
+            self.stand[key] = (1, one["tokens"], cost)
 
     def picked(self, place: int) -> tuple[str, str]:
         return sorted(self.bodies)[place % len(self.bodies)]
@@ -142,6 +149,30 @@ class Wrapping(RuleBasedStateMachine):
         self.post(f"{path_of(key)}/void", reason="sent by mistake")
         self.stand[key] = None
 
+    def price(self, usd: int) -> None:
+        free = {"usd": "0", "per": 1_000_000}
+        rates = {"input_tokens": {"usd": str(usd), "per": 1_000_000}, "output_tokens": free}
+        since = "2026-01-01T00:00:00Z"
+        named = {"provider": "p", "model": "m", "effective_from": since}
+        self.post("/v1/prices", **named, rates=rates)
+        self.nanos_a_token = usd * 1_000
+
+    @rule(user=st.sampled_from((None, *USERS)), usd=st.sampled_from((None, 1, 3, 20)))
+    def rerate(self, user: str | None, usd: int | None) -> None:
+        if usd is not None:
+            self.price(usd)
+
+        async def log(tx: Tx) -> set[tuple[str, str]]:
+            return {(row["user_id"], row["event_id"]) for row in await rows_of(tx, UsageEvent)}
+
+        detailed = self.runner.run(self.runtime.db.read(log))
+        wanted = {} if user is None else {"user_id": user}
+        self.post("/v1/rerates", filter=wanted, dry_run=False, reason="the list changed")
+        for key in self.rated & detailed:
+            standing = self.stand[key]
+            if standing is not None and user in (None, key[0]) and self.nanos_a_token:
+                self.stand[key] = (1, standing[1], standing[1] * self.nanos_a_token)
+
     @precondition(lambda self: self.bodies)
     @rule(place=st.integers(0, 10**6), tokens=st.integers(0, 999), ago=st.sampled_from(AGO))
     def correct(self, place: int, tokens: int, ago: int | None) -> None:
@@ -154,6 +185,7 @@ class Wrapping(RuleBasedStateMachine):
             return
         self.post(f"{path_of(key)}/correct", fields=fields, reason="r")
         self.stand[key] = (1, tokens, 10**9)
+        self.rated.discard(key)
 
     @rule(
         scope=st.sampled_from(SCOPES),
@@ -206,7 +238,7 @@ def run(machine: Callable[[], Wrapping], examples: int) -> None:
         machine,
         settings=settings(
             max_examples=examples,
-            stateful_step_count=18,
+            stateful_step_count=24,
             deadline=None,
             derandomize=True,
             database=None,
@@ -230,7 +262,7 @@ def test_p5_wrapping_changes_no_figure_on_sqlite(
 
         return Wrapping(f"sqlite:///{path}", catalog, tmp_path / "archives", drop)
 
-    run(machine, 4)
+    run(machine, 5)
 
 
 def test_p5_wrapping_changes_no_figure_on_postgresql(
@@ -245,4 +277,4 @@ def test_p5_wrapping_changes_no_figure_on_postgresql(
 
         return Wrapping(url, catalog, tmp_path / "archives", drop)
 
-    run(machine, 2)
+    run(machine, 3)
