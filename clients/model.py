@@ -94,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _user(self, body: dict[str, Any]) -> str:
         said = body.get("user") or (body.get("metadata") or {}).get("user_id")
+        if str(said).startswith("{"):  # Claude Code describes its installation there
+            said = None
         key = self.headers.get("authorization", "").removeprefix("Bearer ")
         key = key or self.headers.get("x-api-key") or self.headers.get("x-goog-api-key") or ""
         return str(said or key.removeprefix("sk-"))

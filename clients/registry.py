@@ -54,6 +54,7 @@ CLIENTS = (
     Client("@openmeter/sdk", "@openmeter/sdk", "node", "openmeter_sent.mjs"),
     Client("gemini cli", "@google/gemini-cli", "node", "gemini.sh"),
     Client("codex", "@openai/codex", "node", "codex.sh"),
+    Client("claude code", "@anthropic-ai/claude-code", "node", "claude.sh"),
     Client(
         *("litellm proxy openmeter", "litellm", "litellm", "litellm_proxy.py", "openmeter"),
         silent=frozenset({CACHED, FAILURES}),

@@ -141,3 +141,24 @@ class WrappedUsage(Measures, Base):
     retries: Mapped[int] = _zero()
     request_bytes: Mapped[int] = _zero()
     response_bytes: Mapped[int] = _zero()
+
+
+class DriftTotal(Base):
+    """How far stated costs and ours are apart on one day in UTC, over the calls that have both.
+
+    `source` is the door by which they came. `calls_apart` counts those more than 5 % apart.
+    `shard` is the writer's number: writers never queue for a row, readers sum over shards.
+    """
+
+    __tablename__ = "drift_totals"
+    __table_args__ = (table_options("shard", clustered=True),)
+
+    day: Mapped[datetime] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    model: Mapped[str] = mapped_column(primary_key=True)
+    shard: Mapped[int] = mapped_column(primary_key=True)
+    calls: Mapped[int] = _zero()
+    calls_apart: Mapped[int] = _zero()
+    stated_nanos: Mapped[Nanos] = _zero()
+    priced_nanos: Mapped[Nanos] = _zero()

@@ -19,6 +19,7 @@ from app.pricing.catalog import Catalog
 from app.runtime import build
 from tests.conftest import ADMIN, START, settings_for
 from tests.otlp.scenarios import call, send_spans, span, sums_of
+from tests.postgres import drop_database, new_database
 
 _IDS = ("", "chatcmpl-1", "chatcmpl-0123456789abcdef", "msg_0123456789abcdef01")
 _SCOPES = ("app", "com.anthropic.sdk.python", "opentelemetry.instrumentation.x", "pydantic-ai")
@@ -59,20 +60,17 @@ def traces(draw: st.DrawFn) -> list[dict[str, Any]]:
     return found
 
 
-@given(spans=traces(), chance=st.randoms(use_true_random=False))
-@settings(
-    max_examples=25,
-    deadline=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_any_division_and_order_of_spans_gives_the_same_sums(
-    sqlite_template: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    catalog: Catalog,
-    spans: list[dict[str, Any]],
-    chance: Any,
-) -> None:
+def _settings(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+def _requests(spans: list[dict[str, Any]], chance: Any) -> list[list[dict[str, Any]]]:
+    """The spans in another order, divided into requests."""
     mixed = list(spans)
     chance.shuffle(mixed)
     requests: list[list[dict[str, Any]]] = []
@@ -80,19 +78,46 @@ def test_any_division_and_order_of_spans_gives_the_same_sums(
         size = chance.randint(1, len(mixed))
         requests.append(mixed[:size])
         mixed = mixed[size:]
+    return requests
+
+
+@given(spans=traces(), chance=st.randoms(use_true_random=False))
+@_settings(25)
+def test_any_division_and_order_of_spans_gives_the_same_sums(
+    sqlite_template: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    catalog: Catalog,
+    spans: list[dict[str, Any]],
+    chance: Any,
+) -> None:
     folder = tmp_path_factory.mktemp("divided")
-    whole, divided = (
-        asyncio.run(_sums(folder / f"{name}.db", sqlite_template, catalog, parts))
-        for name, parts in (("whole", [spans]), ("divided", requests))
-    )
-    assert divided == whole
+    found = []
+    for name, parts in (("whole", [spans]), ("divided", _requests(spans, chance))):
+        path = folder / f"{name}.db"
+        shutil.copy(sqlite_template, path)
+        found.append(asyncio.run(_sums(f"sqlite:///{path}", catalog, parts)))
+    assert found[0] == found[1]
 
 
-async def _sums(
-    path: Path, template: Path, catalog: Catalog, requests: list[list[dict[str, Any]]]
-) -> dict[str, Any]:
-    shutil.copy(template, path)
-    runtime = build(settings_for(f"sqlite:///{path}"), clock=FrozenClock(START), catalog=catalog)
+@given(spans=traces(), chance=st.randoms(use_true_random=False))
+@_settings(6)
+def test_any_division_and_order_gives_the_same_sums_on_postgresql(
+    postgres_server: str,
+    postgres_template: str,
+    catalog: Catalog,
+    spans: list[dict[str, Any]],
+    chance: Any,
+) -> None:
+    found = []
+    for parts in ([spans], _requests(spans, chance)):
+        url = new_database(postgres_server, postgres_template)
+        found.append(asyncio.run(_sums(url, catalog, [*parts, *parts])))
+        drop_database(postgres_server, url)
+    assert found[0] == found[1]
+
+
+async def _sums(url: str, catalog: Catalog, requests: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    runtime = build(settings_for(url), clock=FrozenClock(START), catalog=catalog)
     await runtime.start()
     try:
         transport = httpx.ASGITransport(create_asgi(runtime), raise_app_exceptions=False)

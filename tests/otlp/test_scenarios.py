@@ -33,13 +33,19 @@ def _expected(call: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         call.get("user") or "unknown",
         call.get("session"),
-        call.get("provider"),
+        call.get("provider") or _maker(call["requested_model"]),
         *(call.get(name) or 0 for name, _ in _COUNTERS),
         failed,
         call["operation"],
         call["usage_known"] or failed,
         round(call["latency_ms"], 2),
     )
+
+
+def _maker(model: str) -> str | None:
+    """Whose model it is, where the client does not say."""
+    begins = {"gpt-": "openai", "text-embedding-3": "openai", "claude-": "anthropic"}
+    return next((name for mark, name in begins.items() if model.startswith(mark)), None)
 
 
 def _found(event: Mapping[str, Any]) -> tuple[Any, ...]:

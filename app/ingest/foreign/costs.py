@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from app.core.errors import InvalidInput
 from app.core.money import CEILING, NANOS_PER_USD, exact_nanos, to_usd
+from app.summaries.drifts import STATED
 
-STATED, PRICED = "stated_cost_usd", "priced_cost_usd"
-"""Where an event's context keeps the cost that was stated, and ours where that one gave way."""
-DRIFT_PERCENT = 5
 _NANO = Decimal(1).scaleb(-9)
 _LONGEST = 64
 
@@ -68,8 +66,3 @@ def _nanos(given: object, pointer: str, scale: int) -> int | None:
     except (InvalidOperation, ValueError):
         detail = "an amount of USD from 0 to 9.2 billion was looked for"
         raise InvalidInput.at(pointer, detail) from None
-
-
-def drifts(stated: int, priced: int) -> bool:
-    """Whether two costs in nano-dollars of the same call are more than 5 % apart."""
-    return abs(stated - priced) * 100 > DRIFT_PERCENT * max(stated, priced)

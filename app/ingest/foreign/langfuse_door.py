@@ -138,7 +138,7 @@ class Langfuse:
         return refused
 
     async def _amend(self, draft: Draft, opened: Opened) -> None:
-        call = judged(draft, opened)[0]
+        call = self._foreign.compared(judged(draft, opened)[0], SOURCE, draft.comparable)
         names = set(_AMENDED) | ({"cost_usd", "timestamp"} & draft.event.keys())
         await done(
             self._books,

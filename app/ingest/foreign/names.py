@@ -14,6 +14,10 @@ _MAKERS: Mapping[str, re.Pattern[str]] = {
     "deepseek": re.compile(r"deepseek-(chat|reasoner)$"),
     "x-ai": re.compile(r"grok-"),
     "cohere": re.compile(r"command-(r|a)|embed-(english|multilingual|v4)|rerank-"),
+    "aws": re.compile(
+        r"((us|eu|apac|au|jp|ca|us-gov|global)\.)?"
+        r"(anthropic|amazon|meta|mistral|cohere|ai21|deepseek|openai|qwen)\.[a-z]|arn:aws[\w-]*:bedrock:"
+    ),
     "mistral": re.compile(r"(mistral|codestral|magistral|devstral|ministral|pixtral)-"),
 }
 """Models that their makers sell under names of their own."""

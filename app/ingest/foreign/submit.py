@@ -21,13 +21,15 @@ from app.core.money import from_usd, to_usd
 from app.db.changes import Feed
 from app.db.engine import Database
 from app.ingest.calls import Call, Window, calls_from
+from app.ingest.counted import REJECTED, count_statuses
 from app.ingest.decode import BATCH_BYTES, MAX_EVENTS, EventIn
 from app.ingest.door import LONG_BYTES
-from app.ingest.foreign.costs import PRICED, STATED, drifts
 from app.ingest.foreign.identity import Identity
 from app.ingest.foreign.tally import Tally
 from app.ingest.intake import FORGOTTEN, Intake
+from app.metrics.figures import Figures
 from app.pricing.known import Prices
+from app.summaries.drifts import COMPARED, PRICED, STATED, drifts
 from app.usage.ledger import Logged
 from app.web.lean import LeanRequest
 from app.web.strict import UNREADABLE, inflate, refusal
@@ -107,7 +109,9 @@ class Foreign:
         identity: Identity,
         tally: Tally,
         trust: str,
+        figures: Figures | None = None,
     ) -> None:
+        self.figures = figures or Figures(clock)
         self._db, self._feed, self._keys, self._intake = db, feed, keys, intake
         self._prices, self._clock, self._window = prices, clock, window
         self.identity, self.tally, self.trust = identity, tally, trust
@@ -120,7 +124,7 @@ class Foreign:
             TooLarge, UnsupportedMedia, InvalidInput: the body cannot be read.
         """
         now, token, version = self._clock.now(), token_of(request.headers), self._feed.version
-        key = await find_fresh(self._db, self._feed, self._keys, token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now, "ingest")
         require(key, "ingest")
         window: Window | None = self._window
         if request.query and request.flag("backfill"):
@@ -170,13 +174,15 @@ class Foreign:
                 places.append(place)
             except AppError as error:
                 refused[place] = error
-        self.tally.add(source, "rejected", len(refused))
+        self.tally.add(source, REJECTED, len(refused))
+        count_statuses(self.figures, source, [(REJECTED, len(refused))])
         if not calls or (atomic and refused):
             return Told(len(drafts), {}, refused)
         outcome = await self._intake.submit(
             *(calls, opened.key, opened.token, opened.version),
             events=len(places),
             atomic=atomic,
+            door=source,
         )
         logged = dict(zip(places, outcome.logged, strict=True))
         for place, one in list(logged.items()):
@@ -202,11 +208,12 @@ class Foreign:
             return call
         if ours is None:
             return call
+        more = {COMPARED: source} if comparable else {}
         if comparable and drifts(from_usd(stated), ours):
             self.tally.add(source, "drift")
-        if call.cost_nanos is None:
-            return call
-        return call._replace(event=replace(event, context={**context, PRICED: to_usd(ours)}))
+        if call.cost_nanos is not None:
+            more[PRICED] = to_usd(ours)
+        return call._replace(event=replace(event, context={**context, **more}))
 
     def _count(self, source: str, one: Logged) -> None:
         self.tally.add(source, one.status)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from typing import NamedTuple
 
-from app.ingest.otlp.dialects import Who, as_usd, instance_of, operation_of, tags_of, telling_of
+from app.ingest.otlp.dialects import Who, as_usd, instance_of, tags_of, telling_of
 from app.ingest.otlp.failures import code_of
+from app.ingest.otlp.marks import operation_of
 from app.ingest.otlp.spans import Attributes, Record, Span
 from app.ingest.otlp.telling import People, Telling
 from app.ingest.otlp.usage import Used, inclusive
@@ -29,7 +30,8 @@ class Agent(NamedTuple):
 
 def _codex(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
     sent = _sent(attributes, "input_token_count", "output_token_count")
-    return _used(sent, attributes, "cached_token_count", "", "reasoning_token_count"), sent
+    names = ("cached_token_count", "cache_write_token_count", "reasoning_token_count")
+    return _used(sent, attributes, *names), sent
 
 
 def _gemini(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
@@ -56,6 +58,7 @@ def _nothing(_: Attributes) -> tuple[Used, tuple[int, int]]:
 
 AGENTS: Mapping[str, Agent] = {
     "codex.sse_event": Agent("codex", "openai", _codex),
+    "codex.api_request": Agent("codex", "openai", _nothing, failed=True),
     "gemini_cli.api_response": Agent("gemini_cli", "google", _gemini),
     "gemini_cli.api_error": Agent("gemini_cli", "google", _nothing, failed=True),
     "claude_code.api_request": Agent("claude_code", "anthropic", _claude),
@@ -65,6 +68,8 @@ _CONVENTION = "gen_ai.client.inference.operation.details"
 _ANSWER = ("gen_ai.response.", "gen_ai.usage.", "error.")
 _SESSION = ("session.id", "conversation.id", "session_id")
 _REQUEST_ID = ("request_id", "gen_ai.response.id", "response_id")
+_STATUS = ("status_code", "http_status_code", "http.response.status_code")
+LEAST_ERROR = 400
 _DURATION_MS = ("duration_ms", "gen_ai.client.operation.duration_ms")
 
 
@@ -79,9 +84,9 @@ def telling_in(record: Record, who: Who) -> Telling | None:
     if not model or not (used or agent.failed):
         return None  # Codex repeats its event without counts
     failed = agent.failed or bool(text_in(attributes, ("error", "error_message")))
-    message = text_in(attributes, ("error_message", "error"), 1000)
-    status = count_in(attributes, ("status_code", "http_status_code")) or 0
-    if failed and status < 400:
+    message = text_in(attributes, ("error_message", "error", "error.message"), 1000)
+    status = count_in(attributes, _STATUS) or 0
+    if failed and status < LEAST_ERROR:
         status = code_of(text_in(attributes, ("error_type",)), message)
     duration_ms = number_in(attributes, _DURATION_MS) or 0.0
     duration_ns = round(min(max(duration_ms, 0.0), _LONGEST_MS) * _MILLIS)
@@ -107,6 +112,7 @@ def telling_in(record: Record, who: Who) -> Telling | None:
         error=message if failed else "",
         ttft_ns=round(min(max(number_in(attributes, ("ttft_ms",)) or 0, 0), _LONGEST_MS) * _MILLIS),
         cost_usd=as_usd(number_in(attributes, ("cost_usd",))),
+        speed=text_in(attributes, ("speed",), 64),
         people=_person(record, who),
         tags=tags_of(attributes, record.resource),
     )
@@ -144,6 +150,8 @@ def _event_of(record: Record) -> str:
     if name == "codex.sse_event":
         kind = record.attributes.get("event.kind")
         return name if kind == "response.completed" else ""
+    if name == "codex.api_request":  # of one that was answered, the end of its stream tells
+        return name if (count_in(record.attributes, _STATUS) or 0) >= LEAST_ERROR else ""
     if name in ("api_request", "api_error"):
         service = text_in(record.resource, ("service.name",))
         told = "claude" in service or "claude" in record.scope or record.name.startswith("claude")

@@ -1,10 +1,12 @@
-"""Which spans are model calls, and under which names each instrumentation tells of one. Pure."""
+"""Under which names each instrumentation tells of a model call. Pure."""
 
 import json
 from collections.abc import Callable
 from decimal import Decimal
 
+from app.ingest.foreign.names import told_apart
 from app.ingest.otlp.failures import error_of, status_of
+from app.ingest.otlp.marks import PROVIDER, model_of, operation_of
 from app.ingest.otlp.spans import Attributes, Span
 from app.ingest.otlp.telling import Link, People, Telling
 from app.ingest.otlp.usage import usage_in
@@ -13,51 +15,49 @@ from app.ingest.otlp.values import clean, flag_in, number_in, object_in, text_in
 Who = Callable[[Attributes], People]
 """Finds whom attributes name."""
 
-NO_CALLS = frozenset(
-    {
-        *("invoke_agent", "agent_step", "create_agent", "invoke_workflow", "execute_tool"),
-        *("plan", "retrieval", "fetch_response"),
-    }
-)
-"""Operations that hold model calls, or look at one again, and are none."""
 _TOLD_BY_LOGS = ("gemini-cli", "llm_call")
 """The scope and operation of spans without counters; the same agent's log records have them."""
-_KINDS = {"LLM": "chat", "EMBEDDING": "embeddings", "generation": "chat", "embedding": "embeddings"}
-
-BILLED_MODEL = (
-    *("litellm.provider.model", "gen_ai.response.model", "llm.response.model"),
-    *("ai.response.model", "llm.model_name", "embedding.model_name"),
-    *(
-        "langfuse.observation.model.name",
-        "gen_ai.request.model",
-        "llm.request.model",
-        "ai.model.id",
-    ),
-)
 REQUESTED_MODEL = ("gen_ai.request.model", "llm.request.model", "ai.model.id")
-PROVIDER = (
-    *("gen_ai.provider.name", "gen_ai.system", "litellm.provider", "llm.provider", "llm.system"),
-    "ai.model.provider",
+FRAMEWORKS = frozenset(
+    {
+        *("strands-agents", "langchain", "langgraph", "llamaindex", "llama_index", "crewai"),
+        *("autogen", "haystack", "semantic_kernel", "semantic-kernel", "pydantic_ai", "spring_ai"),
+        *("microsoft.agent_framework", "gcp.vertex.agent", "openai_agents", "agno", "dspy"),
+        *("smolagents", "mlflow", "traceloop", "logfire", "unknown"),
+    }
+)
+"""What names itself where the provider should stand: the model says whose it is."""
+_ENDPOINTS = frozenset(
+    {
+        *("chat", "responses", "completion", "completions", "embedding", "embeddings"),
+        *("messages", "image", "transcription", "speech"),
+    }
 )
 RESPONSE_ID = ("gen_ai.response.id", "llm.response.id", "ai.response.id")
 STREAMING = (
     *("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming"),
-    "litellm.request.streaming",
+    *("litellm.request.streaming", "gen_ai.request.is_stream"),
 )
 FIRST_CHUNK_S = (
     "gen_ai.response.time_to_first_chunk",
     "gen_ai.client.operation.time_to_first_chunk",
+    *("gen_ai.server.time_to_first_token", "gen_ai.server.ttft"),
 )
 FIRST_CHUNK_MS = ("ai.response.msToFirstChunk", "ai.response.msToFirstOutput")
 COST = (
     *("litellm.cost.total", "gen_ai.cost.total_cost", "gen_ai.usage.cost", "llm.cost.total"),
-    "operation.cost",
+    *("operation.cost", "gen_ai.usage.total_cost"),
+)
+_COST_DETAILS = (
+    ("langfuse.observation.cost_details", "total"),
+    ("mlflow.llm.cost", "total_cost"),
 )
 FREE = ("litellm.cache_hit", "litellm.cache.hit", "cache_hit")
 SERVICE_TIER = (
     *("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
     *("anthropic.response.service_tier", "gen_ai.response.service_tier"),
 )
+_TIERS_ASKED = ("openai.request.service_tier", "gen_ai.openai.request.service_tier")
 CALLERS_KEY = ("litellm.api_key.hash", "litellm.metadata.user_api_key_hash")
 END_USER = ("litellm.metadata.user_api_key_end_user_id", "litellm.metadata.user_api_key_end_user")
 _FIRST_TOKEN = "First Token Stream Event"
@@ -69,39 +69,10 @@ _LONGEST_NS = 10**9 * _MILLIS
 """What is longer than eleven days is no duration of a call."""
 
 
-def operation_of(attributes: Attributes) -> str:
-    """The kind of model call, such as `chat`; empty where this is no model call.
-
-    A call names its model and is marked as one: by its operation, by OpenInference's or Langfuse's
-    kind, as the innermost step of Vercel's SDK, or by the older mark of Traceloop.
-    """
-    operation = text_in(attributes, ("gen_ai.operation.name",), 128)
-    if not operation:
-        kinds = ("openinference.span.kind", "langfuse.observation.type")
-        operation = _KINDS.get(text_in(attributes, kinds, 64), "")
-    if not operation:
-        step = text_in(attributes, ("ai.operationId",), 128).rpartition(".")[2]
-        if step.startswith("do") and step[2:3].isupper():
-            operation = "embeddings" if step.startswith("doEmbed") else "chat"
-    operation = operation or text_in(attributes, ("llm.request.type",), 128)
-    if operation in NO_CALLS or not (operation and model_of(attributes)):
-        return ""
-    return operation
-
-
-def model_of(attributes: Attributes) -> str:
-    """The model that is billed: what answered where that is said, else what was asked for."""
-    found = text_in(attributes, BILLED_MODEL)
-    if not found:
-        asked = object_in(attributes, "llm.invocation_parameters").get("model")
-        found = clean(asked) if isinstance(asked, str) else ""
-    return found
-
-
 def telling_of(span: Span, who: Who) -> Telling | None:
     """What a span tells of a model call; None where it is none."""
     attributes = span.attributes
-    operation = operation_of(attributes)
+    operation = operation_of(attributes, span.scope)
     if not operation or (span.scope, operation) == _TOLD_BY_LOGS:
         return None
     used, counted = usage_in(attributes)
@@ -112,7 +83,7 @@ def telling_of(span: Span, who: Who) -> Telling | None:
         if seconds is not None and 0 <= seconds < _LONGEST_NS / _NANOS:
             start_ns, half = max(end_ns - round(seconds * _NANOS), 0), "stream"
     ttft_ns = first_chunk(span, start_ns)
-    provider = provider_of(attributes)
+    provider, model = told_apart(provider_of(attributes), model_of(attributes))
     return Telling(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -125,7 +96,7 @@ def telling_of(span: Span, who: Who) -> Telling | None:
         half=half,
         response_id=response_id_of(attributes),
         provider=provider,
-        model=without_prefix(model_of(attributes), provider),
+        model=model,
         requested_model=text_in(attributes, REQUESTED_MODEL),
         operation=operation,
         usage=used,
@@ -137,7 +108,7 @@ def telling_of(span: Span, who: Who) -> Telling | None:
         ttft_ns=ttft_ns,
         cost_usd=cost_in(attributes),
         cached_answer=flag_in(attributes, FREE),
-        service_tier=text_in(attributes, SERVICE_TIER, 64),
+        service_tier=service_tier_of(attributes),
         people=who(attributes),
         around=who(span.resource),
         api_key=text_in(attributes, CALLERS_KEY),
@@ -154,17 +125,16 @@ def link_of(span: Span, who: Who) -> Link | None:
 
 
 def provider_of(attributes: Attributes) -> str:
-    """The provider in lower case, without the part that Vercel's older SDK adds (`openai.chat`)."""
-    found = text_in(attributes, PROVIDER, 128).lower()
-    head, _, rest = found.partition(".")
-    if rest in ("chat", "responses", "completion", "embedding", "messages", "image"):
-        return head
-    return found
+    """The provider in lower case, without the part that Vercel's older SDK adds (`openai.chat`).
 
-
-def without_prefix(model: str, provider: str) -> str:
-    """The model without the provider that LiteLLM writes before it."""
-    return model[len(provider) + 1 :] if provider and model.startswith(f"{provider}/") else model
+    A framework that names itself is no provider; empty where none is named.
+    """
+    for name in PROVIDER:
+        found = text_in(attributes, (name,), 128).strip('"').lower()
+        if found and found not in FRAMEWORKS:
+            head, _, rest = found.rpartition(".")
+            return head if head and rest in _ENDPOINTS else found
+    return ""
 
 
 def rank_of(scope: str) -> int:
@@ -198,6 +168,14 @@ def is_streaming(attributes: Attributes) -> bool:
     return object_in(attributes, "llm.invocation_parameters").get("stream") is True
 
 
+def service_tier_of(attributes: Attributes) -> str:
+    """The tier that answered, else one that was asked for and has a price of its own."""
+    if found := text_in(attributes, SERVICE_TIER, 64):
+        return found
+    asked = text_in(attributes, _TIERS_ASKED, 64)
+    return asked if asked in ("flex", "priority") else ""
+
+
 def first_chunk(span: Span, start_ns: int) -> int:
     """Nanoseconds until the first piece of the answer; 0 where that is not said."""
     seconds = number_in(span.attributes, FIRST_CHUNK_S)
@@ -216,8 +194,10 @@ def cost_in(attributes: Attributes) -> str:
     """The cost that the sender states, in USD as decimal text; empty where it states none."""
     found = number_in(attributes, COST)
     if found is None:
-        total = object_in(attributes, "langfuse.observation.cost_details").get("total")
-        found = float(total) if isinstance(total, int | float) else None
+        for name, key in _COST_DETAILS:
+            total = object_in(attributes, name).get(key)
+            if isinstance(total, int | float) and not isinstance(total, bool):
+                return as_usd(float(total))
     return as_usd(found)
 
 

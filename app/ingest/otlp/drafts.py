@@ -8,7 +8,10 @@ from app.ingest.foreign.costs import weigh
 from app.ingest.foreign.identity import event_id
 from app.ingest.otlp.failures import UNEXPLAINED
 from app.ingest.otlp.merge import Merged
+from app.summaries.drifts import COMPARED
 
+SOURCE = "otlp"
+STANDARD_SPEED = "normal"
 OWN_IDS = 16
 """An answer's id of fewer characters is not its own: some local models count to 999."""
 _MICROS_PER_DAY = 86_400_000_000
@@ -32,6 +35,8 @@ def event_from(call: Merged, named: str, user_id: str, trust: str) -> dict[str, 
     say what it used is marked, so that it has no price.
     """
     context = {"service_tier": call.service_tier} if call.service_tier else {}
+    if call.speed not in ("", STANDARD_SPEED):
+        context["speed"] = call.speed
     tokens = call.usage.get("input_tokens", 0) + call.usage.get("output_tokens", 0)
     weighed = weigh(
         call.cost_usd,
@@ -40,6 +45,8 @@ def event_from(call: Merged, named: str, user_id: str, trust: str) -> dict[str, 
         trust=trust,
         free=call.cached_answer,
     )
+    if weighed.comparable:
+        context[COMPARED] = SOURCE
     if not (call.is_known or call.failed or call.cached_answer):
         context["usage"] = "unknown"
     requested = call.requested_model if call.requested_model != call.model else ""

@@ -1,7 +1,7 @@
 """Telemetry goes through one queue: what has gathered is settled together, in one transaction.
 
-Whoever posts waits for the commit. What one request brings may be settled in several transactions:
-the events end up the same however it is divided.
+Whoever posts waits for the commit. What one request brings is settled in one transaction, unless it
+tells of more than 10,000 calls: the events end up the same however it is divided.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from itertools import islice
 
 import apsw
 import asyncpg
@@ -23,42 +22,37 @@ from app.db.changes import Feed
 from app.db.engine import Database, Tx
 from app.ingest.calls import Window
 from app.ingest.correct import Evidence
+from app.ingest.counted import DUPLICATE, RECORDED, REJECTED, count_statuses
 from app.ingest.foreign.submit import Foreign
 from app.ingest.meter import House
-from app.ingest.otlp.plan import EventKey
-from app.ingest.otlp.settle import SOURCE, Arrived, LiesElsewhere, Settled, settle
+from app.ingest.otlp.drafts import SOURCE
+from app.ingest.otlp.parts import Part, divided, halves, joined
+from app.ingest.otlp.plan import EventKey, Plan
+from app.ingest.otlp.settle import (
+    NOTHING_KNOWN,
+    Arrived,
+    LiesElsewhere,
+    Settled,
+    planned,
+    settle,
+)
 from app.ingest.otlp.telling import Link, Spot, Telling
 from app.usage.ledger import Entry, Torn
 
 QUEUED = 50_000
-AT_ONCE = 500
-"""So many tellings are settled in one transaction: some 50 ms in which nobody else has a turn."""
+TOGETHER = 500
+"""So many tellings of several requests are settled in one transaction: some 50 ms."""
+PLANNED_APART = 200
+"""From so many on the plan is made in a thread, before the transaction begins."""
 ATTEMPTS = 6
 BEYOND = "with this, a total would pass what can be counted (2^63-1)"
 _BEYOND = (
     *(apsw.ConstraintError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError),
     *(asyncpg.ProgramLimitExceededError, sa_exc.DataError, sa_exc.IntegrityError, OverflowError),
 )
+_OF_EVENTS = (RECORDED, DUPLICATE, REJECTED, "conflict", "out_of_window")
 ReadRow = Callable[[str, str], Awaitable[Entry | None]]
 """The row of an archived event, by its user and id."""
-
-
-class Part:
-    """Something of a request that is settled at once, and where what became of it will be."""
-
-    __slots__ = ("answer", "arrived", "arrived_s", "key", "token", "version")
-
-    def __init__(
-        self, arrived: Arrived, key: Key, token: str, version: int, arrived_s: float
-    ) -> None:
-        self.arrived, self.key, self.token, self.version = arrived, key, token, version
-        self.arrived_s = arrived_s
-        self.answer: asyncio.Future[dict[Spot, str]] = asyncio.get_running_loop().create_future()
-
-    @property
-    def size(self) -> int:
-        """How much of a transaction it takes."""
-        return len(self.arrived.told) + len(self.arrived.links) // 50 + 1
 
 
 class OtlpIntake:
@@ -81,6 +75,7 @@ class OtlpIntake:
         self._foreign, self._unknown, self._keep_for = foreign, unknown, keep_for
         self._read_row = read_row
         self._lane = db.lane()
+        foreign.figures.queued.read(lambda: self._queued, SOURCE)
         self._queue: deque[Part] = deque()
         self._queued = 0
         self._draining: asyncio.Task[None] | None = None
@@ -117,6 +112,7 @@ class OtlpIntake:
         ]
         size = sum(part.size for part in parts)
         if self._closing or (self._queued and self._queued + size > QUEUED):
+            self._foreign.figures.intake_refused.add("full")
             raise Unavailable("the intake is full; nothing was recorded")
         self._queue.extend(parts)
         self._queued += size
@@ -147,7 +143,7 @@ class OtlpIntake:
         while self._queue:
             following = self._queue[0]
             if batch and (
-                size + following.size > AT_ONCE or following.arrived[:2] != batch[0].arrived[:2]
+                size + following.size > TOGETHER or following.arrived[:2] != batch[0].arrived[:2]
             ):
                 break
             batch.append(self._queue.popleft())
@@ -160,6 +156,7 @@ class OtlpIntake:
         batch = [part for part in batch if self._still_waits(part)]
         if not batch:
             return
+        began_s = self._clock.monotonic_s()
         try:
             settled = await self._written(batch)
         except _Revoked as gone:
@@ -172,15 +169,23 @@ class OtlpIntake:
         else:
             for what, count in settled.counts.items():
                 self._foreign.tally.add(SOURCE, what, count)
+            self._count(settled, len(batch), began_s)
             for part in batch:
                 mine = {
                     spot: why for spot, why in settled.refused.items() if spot in part.arrived.told
                 }
                 _answer(part, mine)
 
+    def _count(self, settled: Settled, size: int, began_s: float) -> None:
+        events = [(what, settled.counts[what]) for what in _OF_EVENTS]
+        count_statuses(self._foreign.figures, SOURCE, events)
+        self._foreign.figures.batch(SOURCE, size, began_s)
+
     async def _written(self, batch: Sequence[Part]) -> Settled:
-        arrived = _joined([part.arrived for part in batch])
+        arrived = joined([part.arrived for part in batch])
         evidence: dict[EventKey, Evidence] = {}
+
+        ready = await self._planned(arrived)
 
         async def work(tx: Tx) -> Settled:
             await self._feed.catch_up(tx)
@@ -188,7 +193,7 @@ class OtlpIntake:
             for part in batch:
                 if part.version != self._feed.version:
                     try:
-                        self._keys.find(part.token, now)
+                        self._keys.find_still(part.token, now, "ingest")
                     except AppError as error:
                         raise _Revoked(part, error) from None
             return await settle(
@@ -197,6 +202,7 @@ class OtlpIntake:
                 unknown=self._unknown,
                 house=self._house,
                 evidence=evidence,
+                ready=ready,
                 now=now,
                 until=now + self._keep_for,
             )
@@ -209,6 +215,15 @@ class OtlpIntake:
             except LiesElsewhere as found:
                 evidence[found.key] = {found.key[1]: await self._row(found.key)}
         raise Unavailable("an event moved between log and archive; nothing was recorded")
+
+    async def _planned(self, arrived: Arrived) -> Plan | None:
+        """The plan for much that is new, so that nobody waits for a transaction that thinks."""
+        if len(arrived.told) < PLANNED_APART:
+            return None
+        now = self._clock.now()
+        return await asyncio.to_thread(
+            planned, arrived, NOTHING_KNOWN, self._foreign, self._unknown, now
+        )
 
     async def _row(self, key: EventKey) -> Entry | None:
         try:
@@ -226,11 +241,12 @@ class OtlpIntake:
         told = part.arrived.told
         if len(told) <= 1:
             logger.bind(error=type(error).__name__).warning("otlp.refused")
-            self._foreign.tally.add(SOURCE, "rejected", len(told))
+            self._foreign.tally.add(SOURCE, REJECTED, len(told))
+            count_statuses(self._foreign.figures, SOURCE, [(REJECTED, len(told))])
             _answer(part, dict.fromkeys(told, BEYOND))
             return
         refused: dict[Spot, str] = {}
-        for some in _halves(part.arrived):
+        for some in halves(part.arrived):
             half = Part(some, part.key, part.token, part.version, self._clock.monotonic_s())
             await self._settle([half])
             try:
@@ -258,46 +274,6 @@ class _Revoked(Exception):
     def __init__(self, part: Part, why: AppError) -> None:
         super().__init__(str(why))
         self.part, self.why = part, why
-
-
-def divided(
-    told: Mapping[Spot, Telling], links: Mapping[Spot, Link]
-) -> list[tuple[dict[Spot, Telling], dict[Spot, Link]]]:
-    """What a request tells in parts of a transaction each, no trace in two of them if it fits."""
-    order = sorted(told, key=lambda spot: (told[spot].end_ns, spot))
-    traces = list(dict.fromkeys(spot[0] for spot in order))
-    place = {trace: number for number, trace in enumerate(traces)}
-    order.sort(key=lambda spot: place[spot[0]])
-    parts: list[tuple[dict[Spot, Telling], dict[Spot, Link]]] = []
-    spots = iter(order)
-    while some := list(islice(spots, AT_ONCE)):
-        parts.append(({spot: told[spot] for spot in some}, {}))
-    if links or not parts:
-        if not parts:
-            parts.append(({}, {}))
-        parts[0][1].update(links)
-    return parts
-
-
-def _joined(several: Sequence[Arrived]) -> Arrived:
-    first = several[0]
-    if len(several) == 1:
-        return first
-    told: dict[Spot, Telling] = {}
-    links: dict[Spot, Link] = {}
-    for one in several:
-        told |= one.told
-        links |= one.links
-    return first._replace(told=told, links=links)
-
-
-def _halves(arrived: Arrived) -> list[Arrived]:
-    spots = list(arrived.told)
-    middle = len(spots) // 2
-    return [
-        arrived._replace(told={spot: arrived.told[spot] for spot in some})
-        for some in (spots[:middle], spots[middle:])
-    ]
 
 
 def _answer(part: Part, refused: dict[Spot, str]) -> None:

@@ -33,6 +33,7 @@ class Merged(NamedTuple):
     cost_usd: str
     cached_answer: bool
     service_tier: str
+    speed: str
     api_key: str
     tags: dict[str, str]
 
@@ -86,6 +87,7 @@ def merged(tellings: Sequence[Telling], lineage: Lineage) -> Merged:
         _first(ordered, lambda one: one.cost_usd),
         any(one.cached_answer for one in ordered),
         _first(ordered, lambda one: one.service_tier),
+        _first(ordered, lambda one: one.speed),
         _first(ordered, lambda one: one.api_key),
         tags,
     )

@@ -71,7 +71,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"description": "Not OTLP, cut off, or another signal's"},
     413: {"description": "More than 16 MiB after decompression"},
     415: {"description": "Neither application/x-protobuf nor application/json"},
-    503: {"description": "Not all of it was recorded; send it again after `Retry-After`"},
+    503: {"description": "Nothing was recorded; send it again after `Retry-After`"},
 }
 
 

@@ -17,12 +17,13 @@ from app.ingest.correct_fields import Edit
 from app.ingest.decode import EventIn
 from app.ingest.foreign.submit import Foreign
 from app.ingest.meter import House, meter
-from app.ingest.otlp.context import alone, context_of, keep, keep_links
-from app.ingest.otlp.drafts import event_from, ids_for
+from app.ingest.otlp.context import Context, alone, context_of, keep, keep_links
+from app.ingest.otlp.drafts import SOURCE, event_from, ids_for
 from app.ingest.otlp.merge import Merged
 from app.ingest.otlp.plan import Belongs, EventKey, Plan, Wanted, plan_for
 from app.ingest.otlp.telling import Link, Spot, Telling
 from app.ingest.rerate import SHARD
+from app.summaries.drifts import COMPARED
 from app.usage.corrections import corrected
 from app.usage.ledger import Logged
 from app.usage.lock import look_at_events
@@ -40,7 +41,6 @@ EDITED = frozenset(
     }
 )
 """What a correction says anew: everything that telemetry tells."""
-SOURCE = "otlp"
 
 
 class Arrived(NamedTuple):
@@ -96,6 +96,17 @@ class Makes:
         return calls_from(made, self._now, window, plain=False)[0]
 
 
+NOTHING_KNOWN = Context({}, {})
+
+
+def planned(
+    arrived: Arrived, context: Context, foreign: Foreign, unknown: str, now: datetime
+) -> Plan:
+    """What is to be done for what has arrived, with what is known around it. Pure."""
+    maker = Makes(foreign, unknown, arrived.owner, now, arrived.window)
+    return plan_for(context.known, arrived.told, {**context.links, **arrived.links}, maker)
+
+
 async def settle(
     tx: Tx,
     arrived: Arrived,
@@ -106,24 +117,28 @@ async def settle(
     evidence: Mapping[EventKey, Evidence],
     now: datetime,
     until: datetime,
+    ready: Plan | None = None,
 ) -> Settled:
     """Record, correct and take back events until they say what all tellings say together.
 
-    What has arrived is kept until `until` for what comes later.
+    What has arrived is kept until `until` for what comes later. `ready` is the plan for when
+    nothing is known yet of what has arrived.
 
     Raises:
         Torn, LiesElsewhere: roll back and try again.
     """
     await alone(tx)
     context = await context_of(tx, arrived.owner, arrived.told, arrived.links)
-    maker = Makes(foreign, unknown, arrived.owner, now, arrived.window)
-    plan = plan_for(context.known, arrived.told, context.links, maker)
+    if ready is not None and not context.known and context.links == arrived.links:
+        plan = ready._replace(belongs=dict(ready.belongs))
+    else:
+        plan = planned(arrived, context, foreign, unknown, now)
     counts = Counter({"disagreement": plan.disagreements})
     for key in plan.void:
         counts["corrected"] += await _amend(tx, key, None, house, evidence, now)
     for wanted in plan.amended:
         key = (wanted.call.event.user_id, wanted.call.event_id)
-        edit = Edit(EDITED, foreign.compared(wanted.call, SOURCE, True))
+        edit = Edit(EDITED, _compared(wanted.call, foreign))
         counts["corrected"] += await _amend(tx, key, edit, house, evidence, now)
     for one in await _record(tx, plan, foreign, house, now):
         counts[one.status] += 1
@@ -173,8 +188,13 @@ async def _metered(
 ) -> list[Logged]:
     if not calls:
         return []
-    compared = [foreign.compared(call, SOURCE, True) for call in calls]
+    compared = [_compared(call, foreign) for call in calls]
     return (await meter(tx, compared, house=house, now=now, shard=SHARD)).logged
+
+
+def _compared(call: Call, foreign: Foreign) -> Call:
+    """The call with our price beside the one that was stated."""
+    return foreign.compared(call, SOURCE, COMPARED in (call.event.context or {}))
 
 
 def _is_another_call(one: Logged, call: Call) -> bool:

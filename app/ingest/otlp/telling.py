@@ -56,6 +56,7 @@ class Telling(Struct, omit_defaults=True, kw_only=True):
     cost_usd: str = ""
     cached_answer: bool = False
     service_tier: str = ""
+    speed: str = ""
     people: People = NOBODY
     around: People = NOBODY
     api_key: str = ""

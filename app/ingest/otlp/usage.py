@@ -11,13 +11,30 @@ Used = dict[str, int]
 _SEMCONV = "gen_ai.usage."
 _INFERENCE = "llm.token_count."
 
+_CACHED = (
+    *("prompt_tokens_details.cache_read", "prompt_tokens_details.cached_tokens"),
+    *("input_tokens_details.cached_tokens", "input_tokens_details.cache_read"),
+    *("input_tokens.cached", "cached_input_tokens", "cached_tokens"),
+    *("details.cache_read_input_tokens", "details.cached_content_tokens"),
+)
+_REASONING = (
+    *("completion_tokens_details.reasoning", "completion_tokens_details.reasoning_tokens"),
+    *("output_tokens_details.reasoning_tokens", "output_tokens_details.reasoning"),
+    *("output_tokens.reasoning", "details.thoughts_tokens"),
+)
+TOTAL = (
+    *(f"{_SEMCONV}total_tokens", "llm.usage.total_tokens", f"{_INFERENCE}total"),
+    "ai.usage.totalTokens",
+)
 INPUT = (
     *(f"{_SEMCONV}input_tokens", f"{_SEMCONV}prompt_tokens", "llm.usage.prompt_tokens"),
     *(f"{_INFERENCE}prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens"),
+    "gen_ai.response.prompt_tokens",
 )
 OUTPUT = (
     *(f"{_SEMCONV}output_tokens", f"{_SEMCONV}completion_tokens", "llm.usage.completion_tokens"),
     *(f"{_INFERENCE}completion", "ai.usage.outputTokens", "ai.usage.completionTokens"),
+    "gen_ai.response.completion_tokens",
 )
 NAMES: Mapping[str, tuple[str, ...]] = {
     "input_tokens": INPUT,
@@ -26,12 +43,15 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *(f"{_SEMCONV}cache_read.input_tokens", f"{_SEMCONV}cache_read_input_tokens"),
         *(f"{_SEMCONV}details.cache_read_tokens", f"{_SEMCONV}details.cached_tokens"),
         *(f"{_INFERENCE}prompt_details.cache_read", "ai.usage.cachedInputTokens"),
-        "ai.usage.inputTokenDetails.cacheReadTokens",
+        *("ai.usage.inputTokenDetails.cacheReadTokens", f"{_INFERENCE}prompt_details.cache_input"),
+        *(f"{_SEMCONV}{name}" for name in _CACHED),
     ),
     "cache_write_tokens": (
         *(f"{_SEMCONV}cache_creation.input_tokens", f"{_SEMCONV}cache_write.input_tokens"),
         *(f"{_SEMCONV}cache_creation_input_tokens", f"{_SEMCONV}details.cache_write_tokens"),
         *(f"{_INFERENCE}prompt_details.cache_write", "ai.usage.inputTokenDetails.cacheWriteTokens"),
+        *(f"{_SEMCONV}cache_write_input_tokens", f"{_SEMCONV}prompt_tokens_details.cache_write"),
+        f"{_SEMCONV}details.cache_creation_input_tokens",
     ),
     "cache_write_5m_tokens": ("anthropic.usage.cache_creation.ephemeral_5m_input_tokens",),
     "cache_write_1h_tokens": ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
@@ -45,6 +65,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         *(f"{_SEMCONV}details.reasoning_tokens", "ai.usage.reasoningTokens"),
         *(f"{_INFERENCE}completion_details.reasoning",),
         "ai.usage.outputTokenDetails.reasoningTokens",
+        *(f"{_SEMCONV}{name}" for name in _REASONING),
     ),
     "output_audio_tokens": (
         *(f"{_SEMCONV}audio.output_tokens", f"{_SEMCONV}details.output_audio_tokens"),
@@ -67,6 +88,11 @@ def usage_in(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
         found = count_in(attributes, names)
         if found is not None:
             used[name] = found
+    if told := object_in(attributes, "mlflow.chat.tokenUsage"):
+        used = {**_with_raw({}, told), **used}
+    if "ai.operationId" in attributes:
+        used = _of_vercels(used, attributes)
+    used = _with_total(used, count_in(attributes, TOTAL))
     if raw := object_in(attributes, "gen_ai.usage.raw"):
         used = _with_raw(used, raw)
     if details := object_in(attributes, "langfuse.observation.usage_details"):
@@ -99,6 +125,49 @@ def inclusive(used: Used) -> Used:
                 found.pop(part, None)
     kept = {name: 0 for name in used if name not in found and not used[name]}
     return {**kept, **found}
+
+
+def _with_total(used: Used, total: int | None) -> Used:
+    """With parts that were counted beside their whole, where the total says so."""
+    beside = (total or 0) - used.get("input_tokens", 0) - used.get("output_tokens", 0)
+    cached = used.get("cache_read_tokens", 0) + used.get("cache_write_tokens", 0)
+    reasoned = used.get("output_reasoning_tokens", 0)
+    if beside <= 0 or beside not in (cached, reasoned, cached + reasoned):
+        return used
+    found = dict(used)
+    if beside != reasoned or not reasoned:
+        found["input_tokens"] = used.get("input_tokens", 0) + cached
+    if beside != cached:
+        found["output_tokens"] = used.get("output_tokens", 0) + reasoned
+    return found
+
+
+_INPUT_WITHOUT_CACHE = ("anthropic", "amazon-bedrock", "bedrock", "vertex.anthropic")
+_DETAILED = "ai.usage.inputTokenDetails."
+
+
+def _of_vercels(used: Used, attributes: Attributes) -> Used:
+    """Before its sixth version, Vercel's SDK passes on what each provider means by its input, and
+    keeps other counts beside the answer.
+    """
+    found = dict(used)
+    metadata = object_in(attributes, "ai.response.providerMetadata")
+    for maker, name, counter in (
+        ("anthropic", "cacheReadInputTokens", "cache_read_tokens"),
+        ("anthropic", "cacheCreationInputTokens", "cache_write_tokens"),
+        ("openai", "cachedPromptTokens", "cache_read_tokens"),
+        ("openai", "reasoningTokens", "output_reasoning_tokens"),
+    ):
+        told = metadata.get(maker)
+        value = count(told.get(name)) if isinstance(told, dict) else None
+        if value is not None:
+            found.setdefault(counter, value)
+    system = str(attributes.get("gen_ai.system") or attributes.get("ai.model.provider") or "")
+    detailed = any(name.startswith(_DETAILED) for name in attributes)
+    if system.startswith(_INPUT_WITHOUT_CACHE) and not detailed and "input_tokens" in found:
+        cached = found.get("cache_read_tokens", 0) + found.get("cache_write_tokens", 0)
+        found["input_tokens"] += cached
+    return found
 
 
 def _with_raw(used: Used, raw: Mapping[str, Any]) -> Used:
