@@ -1,0 +1,12 @@
+"""Names of the counters that grow with what a transaction notes (`Tx.note`)."""
+
+CALLS = "tollgate_calls"
+FAILED_CALLS = "tollgate_failed_calls"
+UNPRICED_CALLS = "tollgate_unpriced_calls"
+COST = "tollgate_cost_usd"
+TOKENS = "tollgate_tokens"
+HOLDS = "tollgate_holds"
+ALERTS = "tollgate_alerts_raised"
+WEBHOOKS = "tollgate_webhook_attempts"
+WRAPPED = "tollgate_wrapped_events"
+ARCHIVED = "tollgate_archives_sealed"

@@ -1,0 +1,1 @@
+"""`GET /metrics`: everything counted and everything stored, as Prometheus reads it."""
