@@ -10,12 +10,17 @@ from loguru import logger
 
 from app.core.clock import Clock
 from app.core.ids import uuid7
-from app.db.engine import Database
-from app.db.lease import release, take
+from app.db.clock import database_now
+from app.db.engine import Database, Tx
+from app.db.lease import conclude, release, take
+from app.metrics.figures import Figures
 
 LEASE = timedelta(seconds=60)
+PRESENCE = "worker"
+"""The lease that says that a process is there which does jobs and nothing else."""
 RENEWED_EVERY_S = 20.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
+FAILURE_LENGTH = 300
 STOPPING_S = 3.0
 """How long a job that is told to stop may take; then the process goes on without it."""
 
@@ -35,10 +40,18 @@ class Job(NamedTuple):
 class Jobs:
     """Runs jobs beside whatever else the process does."""
 
-    def __init__(self, db: Database, clock: Clock, jobs: Sequence[Job]) -> None:
+    def __init__(
+        self, db: Database, clock: Clock, jobs: Sequence[Job], figures: Figures | None = None
+    ) -> None:
+        self._figures = figures or Figures(clock)
         self._db, self._clock, self._jobs, self._holder = db, clock, jobs, uuid7()
         self._woken = {job.name: asyncio.Event() for job in jobs}
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def names(self) -> list[str]:
+        """What the jobs are called, in the order in which they were given."""
+        return [job.name for job in self._jobs]
 
     def start(self) -> None:
         """Begin to look after the jobs."""
@@ -81,24 +94,40 @@ class Jobs:
         """Do the job if it is due and no other process does it; whether it was done."""
         if not await job.is_due() or not await self._take(job.name):
             return False
+        began_s = self._clock.monotonic_s()
         work = asyncio.ensure_future(job.work())
         try:
             while not (await asyncio.wait([work], timeout=RENEWED_EVERY_S))[0]:
                 if not await self._take(job.name):
                     raise RuntimeError(f"another process has taken over {job.name}")
-            work.result()
         finally:
             if not work.done():
                 work.cancel()
                 await asyncio.wait([work])
+            if not work.cancelled():
+                self._figures.job(job.name, began_s, failed=work.exception() is not None)
             with suppress(Exception):  # else the lease runs out by itself
-                await self._release(job.name)
+                await self._give_up(job.name, work)
+        work.result()
         return True
 
     async def _take(self, name: str) -> bool:
-        return await self._db.write(
-            lambda tx: take(tx, name, self._holder, self._clock.now(), LEASE)
-        )
+        async def work(tx: Tx) -> bool:
+            now = await database_now(tx, self._clock)
+            return await take(tx, name, self._holder, now, LEASE)
 
-    async def _release(self, name: str) -> None:
-        await self._db.write(lambda tx: release(tx, name, self._holder, self._clock.now()))
+        return await self._db.write(work)
+
+    async def _give_up(self, name: str, done: "asyncio.Future[object]") -> None:
+        """Let the lease go, and note what came of the job unless it was stopped on the way."""
+
+        async def work(tx: Tx) -> None:
+            now = await database_now(tx, self._clock)
+            if done.cancelled():
+                await release(tx, name, self._holder, now)
+                return
+            error = done.exception()
+            failure = None if error is None else f"{type(error).__name__}: {error}"
+            await conclude(tx, name, self._holder, now, failure and failure[:FAILURE_LENGTH])
+
+        await self._db.write(work)

@@ -11,7 +11,11 @@ from app.db.types import Base, table_options
 
 
 class Lease(Base):
-    """One job: who does it, until when nobody else may, and what it wants to know next time."""
+    """One job: who does it, until when nobody else may, and what it wants to know next time.
+
+    `done_at` is when it last succeeded, `failed_at` when it last failed, with what it said; a
+    success clears the failure.
+    """
 
     __tablename__ = "leases"
     __table_args__ = (table_options("local", clustered=True),)
@@ -20,6 +24,9 @@ class Lease(Base):
     holder: Mapped[str]
     until_at: Mapped[datetime]
     mark: Mapped[str | None]
+    done_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    failure: Mapped[str | None]
 
 
 async def take(tx: Tx, name: str, holder: str, now: datetime, lasting: timedelta) -> bool:
@@ -44,6 +51,14 @@ async def release(tx: Tx, name: str, holder: str, now: datetime) -> None:
     """Let somebody else take it at once, if it is ours."""
     ours = (Lease.name == name, Lease.holder == holder)
     await tx.run(update(Lease).where(*ours).values(until_at=now))
+
+
+async def conclude(tx: Tx, name: str, holder: str, now: datetime, failure: str | None) -> None:
+    """As `release`, and note that the job succeeded, or what it failed of."""
+    ours = (Lease.name == name, Lease.holder == holder)
+    came_of_it = {"done_at": now} if failure is None else {}
+    failed = {"failed_at": None if failure is None else now, "failure": failure}
+    await tx.run(update(Lease).where(*ours).values(until_at=now, **failed, **came_of_it))
 
 
 async def mark_of(tx: Tx, name: str) -> str:

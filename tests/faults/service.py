@@ -74,8 +74,17 @@ def tollgate(url: str, arguments: Sequence[str], **more: str) -> "subprocess.Com
 class Service:
     """One serving process on a port of its own; it can be killed and started again."""
 
-    def __init__(self, url: str, *, key: str | None = ADMIN, limit_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = ADMIN,
+        limit_bytes: int = 0,
+        workers: int = 1,
+        **variables: str,
+    ) -> None:
         self.url, self.port, self.key, self.limit_bytes = url, free_port(), key, limit_bytes
+        self.workers, self.variables = workers, variables
         self.base = f"http://127.0.0.1:{self.port}"
         self.folder = Path(tempfile.mkdtemp(prefix="tollgate-service-"))
         self.log = self.folder / "log"
@@ -84,20 +93,23 @@ class Service:
     def launch(self) -> None:
         """Start the process; `wait_ready` says when it serves."""
         more = {} if self.key is None else {"TOLLGATE_ADMIN_KEY": self.key}
-        command = [*TOLLGATE, "serve", "--port", str(self.port)]
+        command = [*TOLLGATE, *self._arguments()]
         if self.limit_bytes:
             command = [sys.executable, "-c", _BOUNDED, str(self.limit_bytes), *command]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment(self.url, **more),
+                env=environment(self.url, **more, **self.variables),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
 
-    def wait_ready(self, within_s: float = 30) -> None:
+    def _arguments(self) -> Sequence[str]:
+        return ("serve", "--port", str(self.port), "--workers", str(self.workers))
+
+    def wait_ready(self, within_s: float = 120) -> None:
         """Wait until the service answers `/readyz`."""
         end = time.monotonic() + within_s
         while time.monotonic() < end:
@@ -138,6 +150,21 @@ class Service:
         """Leave nothing behind."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Worker(Service):
+    """One process that does jobs and serves nothing."""
+
+    def _arguments(self) -> Sequence[str]:
+        return ("worker",)
+
+    def wait_ready(self, within_s: float = 120) -> None:
+        """Wait until it says that it has begun."""
+        end = time.monotonic() + within_s
+        while "worker.started" not in self.output():
+            if self.process is None or self.process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"the worker is not ready: {self.output()}")
+            time.sleep(0.03)
 
 
 _BOUNDED = """
@@ -324,8 +351,10 @@ class Wire:
 class Writers:
     """Callers that retry until they are answered, and remember what they were promised."""
 
-    def __init__(self, services: Sequence[Service], *, count: int = 6, seed: int = 1) -> None:
-        self.services, self.count = services, count
+    def __init__(
+        self, services: Sequence[Service], *, count: int = 6, seed: int = 1, pause_s: float = 0
+    ) -> None:
+        self.services, self.count, self.pause_s = services, count, pause_s
         self.random = random.Random(seed)
         self.sent: dict[str, tuple[str, int, int]] = {}
         self.acknowledged: set[str] = set()
@@ -362,7 +391,7 @@ class Writers:
         while self.running:
             events = self._some()
             await self._deliver(client, events)
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.pause_s)
 
     async def _deliver(self, client: httpx.AsyncClient, events: list[dict[str, Any]]) -> None:
         body: Any = events[0] if len(events) == 1 and self.random.random() < 0.7 else events
