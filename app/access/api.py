@@ -1,30 +1,25 @@
-"""Endpoints for API keys; first of all, how every body and page of the management API is read."""
+"""How every body and page of the management API is read."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Field,
     PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 
-from app.access.deps import Admin, Db, Now
-from app.access.guard import require_user
-from app.access.keys import Key, create_key, list_keys, revoke_key
 from app.core.clock import from_micros, to_micros
-from app.core.errors import InvalidInput, NotFound
-from app.db.engine import Tx
+from app.core.errors import InvalidInput
 from app.web.lean import LeanRequest, media_type
 from app.web.strict import inflate, refuse_repeated_keys
 
@@ -32,9 +27,6 @@ T = TypeVar("T")
 MAX_BODY = 64 * 1024
 MAX_NAME_BYTES = 512
 ORDER_AND_ID = re.compile(r"(-?\d{1,18}):([\x20-\x7e]{0,128})")
-
-
-# ---- shared by every management endpoint ------------------------------------------------------
 
 
 class JsonRoute(APIRoute):
@@ -152,121 +144,3 @@ def page_of(rows: list[T], limit: int, place: Callable[[T], Place]) -> tuple[lis
     if len(rows) <= limit:
         return rows, None
     return rows[:limit], cursor_of(*place(rows[limit - 1]))
-
-
-# ---- keys -------------------------------------------------------------------------------------
-
-router = APIRouter(prefix="/v1/api-keys", tags=["keys"], route_class=JsonRoute)
-
-
-class KeyIn(Body):
-    """A key to make."""
-
-    name: Name
-    scopes: list[Literal["ingest", "check", "read", "manage", "admin"]] = Field(
-        min_length=1, max_length=16
-    )
-    user_id: Name | None = None
-    expires_at: Instant | None = None
-
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"name": "gateway", "scopes": ["ingest", "check"]}]}
-    )
-
-
-_KEY: dict[str, Any] = {
-    "id": "key_4f0c9a1b2c3d4e5f",
-    "prefix": "tg_k3V9xQ2a",
-    "name": "gateway",
-    "scopes": ["check", "ingest"],
-    "user_id": None,
-    "created_at": "2026-11-20T12:30:00Z",
-    "expires_at": None,
-}
-
-
-class KeyShown(BaseModel):
-    """What may be known of a key: everything but the key."""
-
-    id: str
-    prefix: str
-    name: str
-    scopes: list[str]
-    user_id: str | None
-    created_at: datetime
-    expires_at: datetime | None
-
-
-class KeyOut(KeyShown):
-    """A key as it is listed."""
-
-    revoked_at: datetime | None
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_KEY | {"revoked_at": None}]})
-
-
-class NewKeyOut(KeyShown):
-    """A key just made: `key` is the secret and is never shown again."""
-
-    key: str
-
-    model_config = ConfigDict(json_schema_extra={"examples": [_KEY | {"key": "tg_k3V9xQ2a…"}]})
-
-
-def _facts(key: Key) -> dict[str, Any]:
-    return key._asdict() | {"scopes": sorted(key.scopes)}
-
-
-@router.post("", status_code=201)
-async def create(body: KeyIn, key: Admin, db: Db, clock: Now) -> NewKeyOut:
-    """Make a key. The answer is the only place where it can be read."""
-    require_user(key, None)
-    now = clock.now()
-    if body.expires_at is not None and body.expires_at <= now:
-        raise InvalidInput.at("/expires_at", "must lie ahead")
-
-    async def work(tx: Tx) -> tuple[Key, str]:
-        return await create_key(
-            tx,
-            name=body.name,
-            scopes=body.scopes,
-            user_id=body.user_id,
-            expires_at=body.expires_at,
-            now=now,
-        )
-
-    made, token = await db.write(work, alone=True)
-    return NewKeyOut(**_facts(made), key=token)
-
-
-@router.get("")
-async def list_all(key: Admin, db: Db) -> Page[KeyOut]:
-    """Every key there ever was, newest first; the one in TOLLGATE_ADMIN_KEY is not among them."""
-    require_user(key, None)
-    return Page(items=[KeyOut(**_facts(found)) for found in await db.read(list_keys)])
-
-
-@router.post("/{key_id}/revoke")
-async def revoke(key_id: Id, key: Admin, db: Db, clock: Now) -> KeyOut:
-    """From the answer on, the key opens nothing; revoking it again changes nothing."""
-    require_user(key, None)
-    now = clock.now()
-
-    async def work(tx: Tx) -> Key:
-        found = next((one for one in await list_keys(tx) if one.id == key_id), None)
-        if found is None:
-            raise NotFound("no such key", id=key_id)
-        if found.revoked_at is None:
-            await revoke_key(tx, key_id, now)
-            found = found._replace(revoked_at=now)
-        return found
-
-    return KeyOut(**_facts(await db.write(work, alone=True)))
-
-
-@router.delete("/{key_id}", status_code=204)
-async def delete(key_id: Id, key: Admin, db: Db, clock: Now) -> None:
-    """The same as revoking; a key that is not live any more is 404."""
-    require_user(key, None)
-    now = clock.now()
-    await db.write(lambda tx: revoke_key(tx, key_id, now), alone=True)
