@@ -11,7 +11,7 @@ SERVE_LOCKS := requirements-build.lock requirements.lock
 DEV_LOCKS := requirements-build.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo check test bench bench-growth test-clients docs prove-dockerfile lock clean
+.PHONY: help serve demo check test test-browser bench bench-growth test-clients docs prove-dockerfile lock clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 26
@@ -34,6 +34,9 @@ check: .venv/.dev  ## style, types, layers and the rules of the architecture
 
 test: .venv/.dev  ## every test, on SQLite and on a real PostgreSQL (TEST_POSTGRES_URL, else one of our own)
 	$(BIN)/python -m pytest
+
+test-browser: .venv/.dev  ## every page of the dashboard in a real browser; CHROMIUM=path where it is not found
+	CHROMIUM='$(CHROMIUM)' $(BIN)/python -m pytest -o addopts='-q --strict-markers --strict-config' tests/browser $(BROWSER)
 
 bench: .venv/.dev  ## measure against an empty endpoint on this machine, about five minutes
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -12,12 +12,19 @@ from rich.table import Column, Table
 
 from app.core.clock import Clock, rfc3339
 from app.core.money import to_usd
-from app.db.engine import Database
+from app.db.engine import Database, Tx
 from app.retention.archives import ArchiveRow, Asked, list_archives
 from app.retention.restore import restore
 from app.retention.store import ArchiveStore
 from app.retention.verify import Verified, verify
-from app.terminal import DatabaseUrl, console, refuse, settings_from, with_database
+from app.terminal import (
+    DatabaseUrl,
+    console,
+    note_by_hand,
+    refuse,
+    settings_from,
+    with_database,
+)
 
 T = TypeVar("T")
 archives = typer.Typer(help="See, prove and restore what left the log.", no_args_is_help=True)
@@ -70,7 +77,7 @@ def archives_verify(
         refuse("name archives, or say --all")
 
     async def work(db: Database, store: ArchiveStore) -> list[Verified]:
-        wanted = ids or [row.id for row in await _all(db, Asked()) if row.state in _FINISHED]
+        wanted = ids or [row.id for row in await _all(db, Asked()) if row.state in FINISHED]
         with _progress(disable=json) as progress:
             task = progress.add_task("reading", total=len(wanted))
             found = []
@@ -109,13 +116,18 @@ def archives_restore(
 
     async def work(db: Database, store: ArchiveStore) -> None:
         for archive_id in ids:
-            row = await restore(db, store, archive_id, Clock().now())
+            row = await restore(db, store, archive_id, Clock().now(), _note_restored)
             console.print(f"{row.id}: {row.events:,} events are in the log", highlight=False)
 
     _with_store(database_url, archive_url, work)
 
 
-_FINISHED = ("sealed", "restored")
+FINISHED = ("sealed", "restored")
+
+
+async def _note_restored(tx: Tx, before: ArchiveRow, after: ArchiveRow) -> None:
+    states = before._asdict(), after._asdict()
+    await note_by_hand(tx, "restore", "archive", after.id, *states)
 
 
 def _with_store(
@@ -133,6 +145,11 @@ def _with_store(
             await store.close()
 
     return with_database(database_url, run)
+
+
+async def every_archive(db: Database) -> list[ArchiveRow]:
+    """Every archive, newest first."""
+    return await _all(db, Asked())
 
 
 async def _all(db: Database, asked: Asked) -> list[ArchiveRow]:

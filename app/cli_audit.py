@@ -12,7 +12,7 @@ from app.analytics.repair import Rebuilt, rebuild
 from app.core.clock import Clock
 from app.db.engine import Database
 from app.summaries.reconcile import Difference
-from app.terminal import DatabaseUrl, console, refuse, with_database
+from app.terminal import DatabaseUrl, console, note_by_hand, refuse, with_database
 
 
 def audit(
@@ -62,6 +62,9 @@ def _repair(database_url: str | None, user_id: str | None, *, dry_run: bool) -> 
             progress.update(task, description=what, completed=done, total=of)
 
         async def work(db: Database) -> Rebuilt:
+            if not dry_run:
+                whose = "everyone" if user_id is None else user_id
+                await db.write(lambda tx: note_by_hand(tx, "rebuild", "totals", whose, None, None))
             return await rebuild(db, Clock(), user_id, dry_run=dry_run, tell=tell)
 
         found = with_database(database_url, work)

@@ -24,9 +24,10 @@ from app.pricing.guard import own_rates, suspicions
 from app.pricing.known import Prices
 from app.pricing.rows import Override, PriceList
 from app.pricing.sources import packaged_sources
+from app.pricing.store import Version
 from app.pricing.sync import OWN, Synced, sync
 from app.pricing.write import add_override
-from app.terminal import DatabaseUrl, console, refuse, with_database
+from app.terminal import DatabaseUrl, console, note_by_hand, refuse, with_database
 
 prices = typer.Typer(help="See and change what calls cost.", no_args_is_help=True)
 STEPS = ("reading", "compiling", "comparing", "writing")
@@ -106,6 +107,7 @@ def _take(
                 force=force,
                 dry_run=dry_run,
                 tell=tell,
+                also=_note_list,
             )
 
         found = with_database(database_url, work, make=True)
@@ -119,6 +121,11 @@ def _take(
         console.print(f"{found.version_id} is in force already", highlight=False)
     elif found.difference is None:
         console.print("nothing would change" if found.version_id else "nothing is in force yet")
+
+
+async def _note_list(tx: Tx, before: Version | None, after: Version) -> None:
+    known = None if before is None else before._asdict()
+    await note_by_hand(tx, "sync", "price_list", after.id, known, after._asdict())
 
 
 def _show_difference(found: Difference) -> None:
@@ -249,7 +256,15 @@ def prices_override(
             raise_if(suspicions(draft, own_rates(own), known.usual()))
 
         async def write(tx: Tx) -> Override:
-            return await add_override(tx, draft, now, "terminal")
+            made = await add_override(tx, draft, now, "terminal")
+            rates = {
+                name: {"usd": to_usd(rate.steps[0].nanos), "per": rate.per}
+                for name, rate in made.row.rates
+            }
+            facts = {"provider": made.provider, "model": made.model, "rates": rates}
+            of = {"user_id": made.user_id, "team_id": made.team_id, "match": made.match}
+            await note_by_hand(tx, "create", "price", made.row.id, None, facts | of)
+            return made
 
         return await db.write(write, alone=True)
 

@@ -16,7 +16,7 @@ from app.retention.policy import policy_from
 from app.retention.store import ArchiveStore
 from app.retention.summary import Result
 from app.retention.wrap import LOOKING_S, Parts, Tell, foresee, wrap
-from app.terminal import DatabaseUrl, console, settings_from, with_database
+from app.terminal import DatabaseUrl, console, note_by_hand, settings_from, with_database
 
 USERS = 500
 """So many users are wrapped together: their rows share archives."""
@@ -79,6 +79,9 @@ async def _wrapped(
             return [await foresee(parts, one) for one in users]
         return await wrap(parts, users, wait_s=WAIT_S, tell=tell)
 
+    if not dry_run:
+        whose = "everyone" if user is None else user
+        await parts.db.write(lambda tx: note_by_hand(tx, "wrap", "log", whose, None, None))
     if user is not None:
         return await of([user])
     found: list[Result] = []

@@ -8,16 +8,24 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
-from app.access import api as access_api
+from app.access import changes_api, keys_api
 from app.alerts import api as alerts_api
 from app.alerts import limit_api, rule_api, webhook_api
 from app.analytics import api as analytics_api
-from app.analytics import costs_api, exports_api, metrics_api, query_api, rebuild_api
+from app.analytics import costs_api, drift_api, exports_api, metrics_api, query_api, rebuild_api
 from app.core.errors import Unavailable
+from app.dashboard.mount import Dashboard
+from app.dashboard.tries import Tries
 from app.db.migrate import status_of_schema
 from app.ingest import api as ingest_api
 from app.ingest import correct_api, hold_api, rerate_api
-from app.ingest.foreign import cloudevents_api, langfuse_api, litellm_api, stripe_api
+from app.ingest.foreign import (
+    cloudevents_api,
+    langfuse_api,
+    litellm_api,
+    meters_api,
+    stripe_api,
+)
 from app.ingest.foreign.cloudevents import CloudEvents
 from app.ingest.otlp import otlp_api
 from app.limits import api as limits_api
@@ -27,6 +35,7 @@ from app.pricing import prices_api
 from app.retention import api as retention_api
 from app.retention import archives_api
 from app.runtime import Runtime, build
+from app.scrape import api as scrape_api
 from app.settings import Settings
 from app.summaries import api as summaries_api
 from app.summaries import unpriced_api
@@ -34,6 +43,7 @@ from app.summaries import usage_api as user_usage_api
 from app.usage import api as usage_api
 from app.web import problems
 from app.web.lean import Handler, LeanDoor
+from app.web.logs import configure
 from app.web.openapi import describe
 from app.web.pages import problems_page
 
@@ -48,7 +58,8 @@ def create_app(runtime: Runtime) -> FastAPI:
         runtime: Runtime = app.state.runtime
         gc.set_threshold(50_000, 20, 20)  # the default spends a third of the hot path collecting
         await runtime.start()
-        runtime.jobs.start()
+        if runtime.has_jobs:
+            runtime.jobs.start()
         gc.collect()
         gc.freeze()
         yield
@@ -67,6 +78,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         rerate_api,
         correct_api,
         cloudevents_api,
+        meters_api,
         litellm_api,
         langfuse_api,
         stripe_api,
@@ -76,6 +88,7 @@ def create_app(runtime: Runtime) -> FastAPI:
         metrics_api,
         costs_api,
         query_api,
+        drift_api,
         exports_api,
         alerts_api,
         limit_api,
@@ -88,12 +101,15 @@ def create_app(runtime: Runtime) -> FastAPI:
         usage_api,
         pricing_api,
         plans_api,
-        access_api,
+        keys_api,
+        changes_api,
         prices_api,
         archives_api,
         retention_api,
+        scrape_api,
     ):
         app.include_router(part.router)
+    app.router.routes.append(Dashboard(app.state))
 
     @app.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
@@ -137,7 +153,10 @@ def attach(app: FastAPI, runtime: Runtime) -> None:
     )
     app.state.guard, app.state.sender = runtime.guard, runtime.sender
     app.state.store, app.state.wrap = runtime.store, runtime.wrap
+    app.state.figures, app.state.scrape = runtime.figures, runtime.scrape
+    runtime.figures.build.set(1, VERSION, runtime.db.dialect)
     app.state.wrapped_log, app.state.listed = runtime.wrapped_log, runtime.listed
+    app.state.tries = Tries()
 
 
 def create_asgi(runtime: Runtime, app: FastAPI | None = None) -> Any:
@@ -152,9 +171,11 @@ def create_asgi(runtime: Runtime, app: FastAPI | None = None) -> Any:
         ("POST", "/v1/holds"): runtime.holds,
         ("POST", "/v1/holds/{hold_id}/settle"): runtime.settle,
     }
-    return LeanDoor(app, routes)
+    return LeanDoor(app, routes, runtime.figures)
 
 
 def serve() -> Any:
     """For uvicorn's workers: build from the environment."""
-    return create_asgi(build(Settings()))  # type: ignore[call-arg]
+    settings = Settings()  # type: ignore[call-arg]
+    configure(settings.log_level, settings.log_format)
+    return create_asgi(build(settings))

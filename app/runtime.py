@@ -1,10 +1,12 @@
 """The service's parts, built once and handed to whoever needs them."""
 
+import asyncio
 import os
 from dataclasses import dataclass
 from datetime import timedelta
 
 from app.access.keys import KeyRing
+from app.access.last_used import LastUsed
 from app.alerts import deliver, outlook, recovered, watch
 from app.alerts.deliver import Courier
 from app.alerts.guard import Guard
@@ -31,6 +33,9 @@ from app.jobs import Job, Jobs
 from app.limits import hold_ends
 from app.limits.door import CheckDoor
 from app.limits.known import Rules
+from app.metrics.figures import Figures
+from app.metrics.traces import Traces
+from app.metrics.workers import Workers
 from app.plans.known import Agreements
 from app.pricing.catalog import Catalog
 from app.pricing.known import Prices
@@ -39,6 +44,8 @@ from app.retention.groups import WrappedLog
 from app.retention.policy import policy_from
 from app.retention.store import ArchiveStore
 from app.retention.wrap import Parts as WrapParts
+from app.scrape.page import Scrape
+from app.scrape.stored import Stored
 from app.settings import Settings
 
 
@@ -69,16 +76,27 @@ class Runtime:
     wrap: WrapParts
     wrapped_log: WrappedLog
     watch: wrapping.Watch
+    last_used: LastUsed
+    figures: Figures
+    workers: Workers
+    scrape: Scrape
 
     def listed(self, user_id: str) -> None:
         """A user's events were listed: whether they are too many is looked at soon."""
-        if self.watch.ask(user_id):
+        if self.has_jobs and self.watch.ask(user_id):
             self.jobs.wake(wrapping.NAME)
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether this process does jobs, or leaves them to a worker."""
+        return self.settings.jobs == "on"
 
     async def start(self) -> None:
         """Read the configuration and open the intake."""
         await self.db.read(self.feed.catch_up)
+        self.workers.start()
         self.intake.start()
+        self.last_used.start()
 
     async def close(self) -> None:
         """Finish what was accepted, then let the database go."""
@@ -88,6 +106,10 @@ class Runtime:
         await self.intake.close()
         await self.sender.close()
         await self.store.close()
+        await self.last_used.close()
+        await self.workers.close()
+        if self.figures.traces is not None:
+            await asyncio.to_thread(self.figures.traces.close)
         await self.db.close()
 
 
@@ -104,6 +126,10 @@ def build(
         pool_size=settings.pool_size,
         patience_s=settings.database_timeout_s,
     )
+    figures = Figures(clock)
+    if settings.traces_endpoint:
+        figures.traces = Traces(settings.traces_endpoint, clock)
+    db.heard = figures.hear
     admin = settings.admin_key.get_secret_value() if settings.admin_key else None
     feed, keys = Feed(), KeyRing(admin, clock.now())
     house = House(Prices(catalog), Agreements(), Rules(), clock)
@@ -151,6 +177,7 @@ def build(
             _otlp(db, clock),
             *_alerting(db, clock, settings),
         ],
+        figures,
     )
 
     async def prices_changed(tx: Tx, refs: set[str]) -> None:
@@ -168,14 +195,15 @@ def build(
         clock,
         lanes=1 if sqlite else settings.lanes,
         first_shard=0 if sqlite else _shard(settings),
+        figures=figures,
     )
     window = Window(
         timedelta(days=settings.window_past_days), timedelta(seconds=settings.window_future_s)
     )
-    events = EventsDoor(db, feed, keys, intake, clock, window)
+    events = EventsDoor(db, feed, keys, intake, clock, window, figures)
     holds = HoldDoor(db, feed, keys, intake, house.prices, clock)
     settle = SettleDoor(db, feed, keys, intake, clock, window)
-    tally = Tally()
+    tally = Tally(figures.foreign)
     identity = Identity(
         settings.foreign_user_names,
         settings.foreign_team_names,
@@ -186,6 +214,7 @@ def build(
     foreign = Foreign(
         *(db, feed, keys, intake, house.prices, clock, window, identity, tally),
         trust=settings.foreign_costs,
+        figures=figures,
     )
     wrapped_log = WrappedLog(db, store)
     langfuse = Langfuse(
@@ -202,7 +231,10 @@ def build(
         *(foreign, otlp_intake, names_of(settings.foreign_user_names)),
         *(names_of(settings.foreign_team_names), names_of(settings.foreign_session_names)),
     )
-    check = CheckDoor(db, feed, keys, house.agreements, house.rules, house.prices, clock)
+    check = CheckDoor(db, feed, keys, house.agreements, house.rules, house.prices, clock, figures)
+    workers = Workers(figures, clock, settings.metrics_folder)
+    stored = Stored(db, clock, settings.archive_url)
+    figures.config_version.read(lambda: feed.version)
     return Runtime(
         settings,
         db,
@@ -227,6 +259,10 @@ def build(
         wrap,
         wrapped_log,
         watch,
+        LastUsed(db, keys.uses),
+        figures,
+        workers,
+        Scrape(figures, workers, stored, settings.metrics),
     )
 
 

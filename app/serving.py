@@ -1,10 +1,10 @@
 """Run the server: one process with the price list it is given, or several that read their own."""
 
 import os
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 from app.main import create_asgi
 from app.pricing.catalog import Catalog
@@ -12,6 +12,7 @@ from app.pricing.rows import PriceList
 from app.runtime import build
 from app.settings import Settings
 from app.web.server import DoorProtocol, DoorServer
+from app.web.workers import ANSWERS_WITHIN_S, DoorWorkers
 
 
 def run(settings: Settings, price_list: PriceList) -> None:
@@ -27,6 +28,7 @@ def run(settings: Settings, price_list: PriceList) -> None:
         "proxy_headers": False,
         "timeout_graceful_shutdown": 8,
         "timeout_keep_alive": 75,
+        "timeout_worker_healthcheck": ANSWERS_WITHIN_S,
         "backlog": 2048,
     }
     if settings.workers == 1:
@@ -35,4 +37,6 @@ def run(settings: Settings, price_list: PriceList) -> None:
         return
     os.environ["TOLLGATE_DATABASE_URL"] = settings.database_url
     config = uvicorn.Config("app.main:serve", factory=True, workers=settings.workers, **options)
-    Multiprocess(config, sockets=[config.bind_socket()]).run()
+    with TemporaryDirectory(prefix="tollgate-metrics-") as folder:  # nobody else may look into it
+        os.environ["TOLLGATE_METRICS_FOLDER"] = settings.metrics_folder or folder
+        DoorWorkers(config, sockets=[config.bind_socket()]).run()

@@ -36,6 +36,30 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on; loopback unless told.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Processes that serve.")
+    jobs: str = Field(
+        "on",
+        pattern="^(on|off)$",
+        description="Whether a serving process also does the work that nobody waits for (webhooks, "
+        "wrapping, tidying); `off` leaves it to `tollgate worker`.",
+    )
+    metrics: str = Field(
+        "key",
+        pattern="^(open|key|off)$",
+        description="Who may read `/metrics`: `key` asks for a key with the scope `read` that is "
+        "bound to no user, `open` for nothing, `off` answers 404.",
+    )
+    metrics_folder: str = Field(
+        "",
+        max_length=4096,
+        description="Where processes that count together keep their figures. `tollgate serve` with "
+        "several workers makes a folder of its own; name one to have `tollgate worker` in it too.",
+    )
+    traces_endpoint: str = Field(
+        "",
+        max_length=4096,
+        description="Where spans of our own work go, with the path: "
+        "`http://collector:4318/v1/traces`. Needs `pip install 'tollgate[traces]'`.",
+    )
     admin_key: SecretStr | None = Field(
         None,
         min_length=32,

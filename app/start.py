@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from loguru import logger
 from sqlalchemy import make_url, text
 
-from app.access.keys import any_key, create_key
+from app.access.keys import ENVIRONMENT, any_key, create_key, list_keys
 from app.core.clock import Clock
+from app.dashboard.sessions import make_link
 from app.db.engine import Database, Tx
 from app.db.migrate import NEWEST, current_revision
 from app.pricing.rows import PriceList
 from app.pricing.sources import packaged_sources
 from app.pricing.store import has_sources, load_active
 from app.settings import Settings
+
+PATIENCE_S = 30.0
+"""How long a start waits for a busy database: no caller is kept waiting yet."""
 
 
 class NotReadyError(Exception):
@@ -21,17 +25,22 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the person at the terminal is told, and the price list to begin with."""
+    """What the person at the terminal is told, and the price list to begin with.
+
+    `sign_in` is the token of a link that opens the dashboard once.
+    """
 
     admin_key: str | None
     price_list: PriceList
+    sign_in: str | None = None
 
 
-async def prepare(settings: Settings, clock: Clock) -> Prepared:
+async def prepare(settings: Settings, clock: Clock, *, interactive: bool = False) -> Prepared:
     """Make the database ready, or refuse.
 
     SQLite and an empty PostgreSQL database get their schema at once; a PostgreSQL that holds an
     older one is left to whoever runs it, because other versions may still be serving from it.
+    `interactive`: somebody looks at what is printed, so a link to the dashboard is made.
 
     Raises:
         NotReadyError: out-of-date schema, or a PostgreSQL that loses what it acknowledged.
@@ -47,16 +56,16 @@ async def prepare(settings: Settings, clock: Clock) -> Prepared:
         from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
 
         await upgrade(url)
-    db = Database.open(url, pool_size=4)
+    await refuse_unsafe(settings)
+    db = Database.open(url, pool_size=4, patience_s=PATIENCE_S)
     try:
-        if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
-            await db.read(_durable)
         price_list = await take_packaged_prices(db, clock)
         if price_list is None:
             price_list = await db.read(load_active)
         if settings.admin_key is not None or await db.read(any_key):
-            return Prepared(None, price_list)
-        _, token = await db.write(
+            link = await db.write(lambda tx: _link(tx, settings, clock)) if interactive else None
+            return Prepared(None, price_list, link)
+        key, token = await db.write(
             lambda tx: create_key(
                 tx,
                 name="first admin key",
@@ -67,9 +76,26 @@ async def prepare(settings: Settings, clock: Clock) -> Prepared:
             ),
             alone=True,
         )
-        return Prepared(token, price_list)
+        link = await db.write(lambda tx: make_link(tx, key.id, clock.now()))
+        return Prepared(token, price_list, link)
     finally:
         await db.close()
+
+
+async def _link(tx: Tx, settings: Settings, clock: Clock) -> str | None:
+    """A link for the admin key of the settings, else for the oldest one that opens everything."""
+    now = clock.now()
+    if settings.admin_key is not None:
+        return await make_link(tx, ENVIRONMENT, now)
+    usable = [
+        key.id
+        for key in await list_keys(tx)
+        if "admin" in key.scopes
+        and key.user_id is None
+        and key.revoked_at is None
+        and (key.expires_at is None or key.expires_at > now)
+    ]
+    return await make_link(tx, usable[-1], now) if usable else None
 
 
 async def take_packaged_prices(db: Database, clock: Clock) -> PriceList | None:
@@ -96,6 +122,20 @@ async def take_packaged_prices(db: Database, clock: Clock) -> PriceList | None:
     elif found.is_new:
         logger.bind(version=found.version_id, sources=sources).info("prices.in_force")
     return found.in_force
+
+
+async def refuse_unsafe(settings: Settings) -> None:
+    """Do nothing where the database keeps what it acknowledges, or the settings allow otherwise.
+
+    Raises:
+        NotReadyError: a PostgreSQL that would lose it.
+    """
+    db = Database.open(settings.database_url, pool_size=4, patience_s=PATIENCE_S)
+    try:
+        if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
+            await db.read(_durable)
+    finally:
+        await db.close()
 
 
 async def _durable(tx: Tx) -> None:

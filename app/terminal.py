@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import apsw
@@ -13,11 +13,14 @@ from rich.console import Console
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from app.access.changelog import note_change
+from app.access.keys import Key
+from app.core.clock import EPOCH, Clock
 from app.core.errors import AppError
-from app.db.engine import Database
+from app.db.engine import Database, Tx
 from app.db.migrate import NEWEST, current_revision, status_of_schema
 from app.settings import Settings
-from app.start import NotReadyError
+from app.start import PATIENCE_S, NotReadyError
 
 T = TypeVar("T")
 console = Console()
@@ -25,10 +28,34 @@ complaints = Console(stderr=True)
 REFUSALS = (NotReadyError, AppError, OSError, ValueError, DBAPIError, PostgresError, apsw.Error)
 """What a person at a terminal is told in one line; anything else is a bug and shows where."""
 
+TERMINAL = Key("terminal", "terminal", "", frozenset({"admin"}), None, EPOCH, None, None)
+"""Under which changes are written down that somebody makes with the database at hand."""
 DatabaseUrl = Annotated[
     str | None,
     typer.Option(help="sqlite:///path or postgresql://…; else TOLLGATE_DATABASE_URL."),
 ]
+
+
+async def note_by_hand(
+    tx: Tx,
+    action: str,
+    kind: str,
+    ref: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+) -> None:
+    """Write down a change that is made at the terminal, in the transaction that makes it."""
+    await note_change(
+        tx,
+        TERMINAL,
+        via="cli",
+        action=action,
+        kind=kind,
+        ref=ref,
+        before=before,
+        after=after,
+        now=Clock().now(),
+    )
 
 
 def settings_from(**given: Any) -> Settings:
@@ -66,7 +93,7 @@ def with_database(
             from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
 
             await upgrade(settings.database_url)
-        db = Database.open(settings.database_url, pool_size=4)
+        db = Database.open(settings.database_url, pool_size=4, patience_s=PATIENCE_S)
         try:
             await db.read(status_of_schema)
             return await act(db)

@@ -22,6 +22,7 @@ from app.alerts.schedule import Outcome, Verdict
 from app.alerts.tables import Alert, Delivery, DeliveryAttempt, Message, Webhook
 from app.core.errors import NotFound
 from app.db.engine import Tx
+from app.metrics.names import WEBHOOKS
 
 STATES = ("pending", "delivered", "dead")
 KEPT_ATTEMPTS = 20
@@ -132,6 +133,7 @@ async def finish(
     )
     if not await tx.run(change):
         return False
+    tx.note(WEBHOOKS, "retried" if verdict.state == "pending" else verdict.state)
     kept = Attempted(
         *(taken.id, taken.attempts + 1, now, outcome.took_ms),
         *(outcome.status, outcome.response, outcome.error),
@@ -188,6 +190,13 @@ async def queue_again(tx: Tx, delivery_id: str, now: datetime) -> Underway:
     if row is None:
         raise NotFound("no such delivery", id=delivery_id)
     return Underway._make(row)
+
+
+async def queue_dead_again(tx: Tx, webhook_id: str, now: datetime) -> int:
+    """Make every delivery due now that was given up for this webhook; how many there were."""
+    dead = (Delivery.webhook_id == webhook_id, Delivery.state == "dead")
+    again = {"state": "pending", "next_attempt_at": now, "claim": None, "failures": 0}
+    return await tx.run(update(Delivery).where(*dead).values(**again))
 
 
 async def forget_messages(tx: Tx, before: datetime, most: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.access.api import Cursor, Id, JsonRoute, Name, Page, PageSize, Place, page_of, place_of
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.keys import Key
 from app.alerts.crossings import crossings
 from app.alerts.limit_shapes import (
@@ -38,6 +38,7 @@ from app.limits.manage import (
 )
 
 router = APIRouter(route_class=JsonRoute)
+KIND = "limit"
 SEEDING_S = 120.0
 """Reading the log for a wide limit may take longer than an ordinary change; ingest waits."""
 
@@ -49,7 +50,7 @@ def _require_scope(key: Key, scope_key: str) -> None:
 
 
 @router.post("/v1/limits", status_code=201, tags=["limits"])
-async def create(body: LimitIn, key: Manager, db: Db, clock: Now) -> LimitOut:
+async def create(body: LimitIn, key: Manager, db: Db, clock: Now, note: Note) -> LimitOut:
     """Make a limit. It counts from the start of the windows that run now, at once and exactly.
 
     Thresholds that are reached already raise their alerts.
@@ -61,7 +62,9 @@ async def create(body: LimitIn, key: Manager, db: Db, clock: Now) -> LimitOut:
         now = clock.now()
         rule, steps = await create_limit(tx, draft, now)
         await raise_alerts(tx, crossings(steps, now), now)
-        return limit_out(rule, now)
+        made = limit_out(rule, now)
+        await note(tx, "create", KIND, rule.id, None, made)
+        return made
 
     return await db.write(work, alone=True, within_s=SEEDING_S)
 
@@ -102,24 +105,34 @@ async def get(limit_id: Id, key: Reader, db: Db, clock: Now) -> LimitOut:
 
 
 @router.patch("/v1/limits/{limit_id}", tags=["limits"])
-async def patch(limit_id: Id, body: LimitPatch, key: Manager, db: Db, clock: Now) -> LimitOut:
+async def patch(
+    limit_id: Id, body: LimitPatch, key: Manager, db: Db, clock: Now, note: Note
+) -> LimitOut:
     """Change what is named of a limit.
 
     Another scope, match, metric, window or time zone makes it count anew from the start of the
     windows that run now, and its alerts in them go. Another amount or other thresholds leave the
     counters as they are, and raise the alerts that are newly reached.
     """
-    return await _change(limit_id, body, set(body.model_fields_set), key, db, clock)
+    return await _change(limit_id, body, set(body.model_fields_set), key, db, clock, note)
 
 
 @router.put("/v1/limits/{limit_id}", tags=["limits"])
-async def put(limit_id: Id, body: LimitIn, key: Manager, db: Db, clock: Now) -> LimitOut:
+async def put(
+    limit_id: Id, body: LimitIn, key: Manager, db: Db, clock: Now, note: Note
+) -> LimitOut:
     """Decide everything about a limit anew; what is left out gets its default."""
-    return await _change(limit_id, body, None, key, db, clock)
+    return await _change(limit_id, body, None, key, db, clock, note)
 
 
 async def _change(
-    limit_id: str, body: LimitPatch, sent: set[str] | None, key: Key, db: Db, clock: Now
+    limit_id: str,
+    body: LimitPatch,
+    sent: set[str] | None,
+    key: Key,
+    db: Db,
+    clock: Now,
+    note: Note,
 ) -> LimitOut:
     async def work(tx: Tx) -> LimitOut:
         now = clock.now()
@@ -130,24 +143,30 @@ async def _change(
         if changed.anew:
             await forget_alerts(tx, known, changed.rule, now)
         await raise_alerts(tx, crossings(changed.steps, now), now)
-        return limit_out(changed.rule, now)
+        after = limit_out(changed.rule, now)
+        await note(tx, "change", KIND, limit_id, limit_out(known, now), after)
+        return after
 
     return await db.write(work, alone=True, within_s=SEEDING_S)
 
 
 @router.delete("/v1/limits/{limit_id}", status_code=204, tags=["limits"])
-async def delete(limit_id: Id, key: Manager, db: Db, clock: Now) -> None:
+async def delete(limit_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """Remove a limit and its counters; the alerts that it raised stay readable."""
     now = clock.now()
 
     async def work(tx: Tx) -> None:
-        await delete_limit(tx, await get_limit(tx, limit_id, key.user_id), now)
+        known = await get_limit(tx, limit_id, key.user_id)
+        await delete_limit(tx, known, now)
+        await note(tx, "delete", KIND, limit_id, limit_out(known, now), None)
 
     await db.write(work, alone=True)
 
 
 @router.post("/v1/limits/{limit_id}/raise", tags=["limits"])
-async def post_raise(limit_id: Id, body: RaiseIn, key: Manager, db: Db, clock: Now) -> LimitOut:
+async def post_raise(
+    limit_id: Id, body: RaiseIn, key: Manager, db: Db, clock: Now, note: Note
+) -> LimitOut:
     """Put another amount in force until an instant; a raise before is replaced.
 
     It holds at once and everywhere, and ends by itself. Null is unlimited; a lower amount than the
@@ -162,20 +181,25 @@ async def post_raise(limit_id: Id, body: RaiseIn, key: Manager, db: Db, clock: N
         amount = amount_of(body.amount, known.metric)
         rule, steps = await raise_limit(tx, known, amount, body.until, body.reason, now)
         await raise_alerts(tx, crossings(steps, now), now)
-        return limit_out(rule, now)
+        after = limit_out(rule, now)
+        await note(tx, "raise", KIND, limit_id, limit_out(known, now), after)
+        return after
 
     return await db.write(work, alone=True)
 
 
 @router.delete("/v1/limits/{limit_id}/raise", tags=["limits"])
-async def delete_raise(limit_id: Id, key: Manager, db: Db, clock: Now) -> LimitOut:
+async def delete_raise(limit_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> LimitOut:
     """End a raise before its time; without one in force nothing changes."""
 
     async def work(tx: Tx) -> LimitOut:
         now = clock.now()
-        rule, steps = await end_raise(tx, await get_limit(tx, limit_id, key.user_id), now)
+        known = await get_limit(tx, limit_id, key.user_id)
+        rule, steps = await end_raise(tx, known, now)
         await raise_alerts(tx, crossings(steps, now), now)
-        return limit_out(rule, now)
+        after = limit_out(rule, now)
+        await note(tx, "end_raise", KIND, limit_id, limit_out(known, now), after)
+        return after
 
     return await db.write(work, alone=True)
 

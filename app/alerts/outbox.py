@@ -1,5 +1,6 @@
 """Write the alerts of a transaction into it, and the messages that are to tell of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from app.core.ids import uuid7
 from app.db.engine import Tx
 from app.db.types import instant, table_of
 from app.db.upsert import Append, Find
+from app.metrics.names import ALERTS
 
 _KEY = ("scope_key", "limit_id", "window_start", "threshold")
 _COLUMNS = (
@@ -46,6 +48,8 @@ async def raise_notices(tx: Tx, found: Iterable[Notice], now: datetime) -> int:
     if new is not None:
         known = {(*key[:2], instant(key[2]), key[3]) for key in new}
         raised = [one for one in raised if _key(one) in known]
+    for severity, count in Counter(one.notice.severity for one in raised).items():
+        tx.note(ALERTS, severity, by=count)
     if raised and (readers := await _readers(tx)):
         await _queue(tx, raised, readers, now)
     return len(raised)

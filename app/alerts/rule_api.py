@@ -18,7 +18,7 @@ from app.access.api import (
     page_of,
     place_of,
 )
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.access.keys import Key
 from app.alerts.limit_api import SEEDING_S
@@ -33,6 +33,7 @@ from app.core.money import to_usd
 from app.db.engine import Tx
 
 router = APIRouter(route_class=JsonRoute, tags=["alert rules"])
+KIND = "alert_rule"
 
 
 def _require_scope(key: Key, scope_key: str) -> None:
@@ -41,7 +42,7 @@ def _require_scope(key: Key, scope_key: str) -> None:
 
 
 @router.post("/v1/alert-rules", status_code=201)
-async def create(body: RuleIn, key: Manager, db: Db, clock: Now) -> RuleOut:
+async def create(body: RuleIn, key: Manager, db: Db, clock: Now, note: Note) -> RuleOut:
     """Make a rule: of what to tell, or with `enabled: false` of what not to.
 
     A `threshold` is a limit that only warns, made with it; what it has reached already is told at
@@ -51,7 +52,9 @@ async def create(body: RuleIn, key: Manager, db: Db, clock: Now) -> RuleOut:
     _require_scope(key, rule.scope_key)
 
     async def work(tx: Tx) -> RuleOut:
-        return rule_out(await create_rule(tx, rule, clock.now()))
+        made = rule_out(await create_rule(tx, rule, clock.now()))
+        await note(tx, "create", KIND, made.id, None, made)
+        return made
 
     return await db.write(work, alone=True, within_s=SEEDING_S)
 
@@ -91,24 +94,30 @@ async def get(rule_id: Id, key: Reader, db: Db) -> RuleOut:
 
 
 @router.patch("/v1/alert-rules/{rule_id}")
-async def patch(rule_id: Id, body: RulePatch, key: Manager, db: Db, clock: Now) -> RuleOut:
+async def patch(
+    rule_id: Id, body: RulePatch, key: Manager, db: Db, clock: Now, note: Note
+) -> RuleOut:
     """Change what is named of a rule; a threshold's limit changes as limits do."""
 
     async def work(tx: Tx) -> RuleOut:
         before = await get_rule(tx, rule_id, key.user_id)
         rule = decided(body, before)
         _require_scope(key, rule.scope_key)
-        return rule_out(await change_rule(tx, before, rule, clock.now()))
+        after = rule_out(await change_rule(tx, before, rule, clock.now()))
+        await note(tx, "change", KIND, rule_id, rule_out(before), after)
+        return after
 
     return await db.write(work, alone=True, within_s=SEEDING_S)
 
 
 @router.delete("/v1/alert-rules/{rule_id}", status_code=204)
-async def delete(rule_id: Id, key: Manager, db: Db, clock: Now) -> None:
+async def delete(rule_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """Remove a rule, and the limit that a threshold is; the alerts that it raised stay readable."""
 
     async def work(tx: Tx) -> None:
-        await delete_rule(tx, await get_rule(tx, rule_id, key.user_id), clock.now())
+        known = await get_rule(tx, rule_id, key.user_id)
+        await delete_rule(tx, known, clock.now())
+        await note(tx, "delete", KIND, rule_id, rule_out(known), None)
 
     await db.write(work, alone=True)
 

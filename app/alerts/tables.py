@@ -21,6 +21,12 @@ class Alert(Base):
         Index(None, "scope_key", "created_at"),
         Index(None, "created_at", "id"),
         Index(
+            "ix_alerts_unread",
+            *("created_at", "id"),
+            sqlite_where=text("read_at IS NULL"),
+            postgresql_where=text("read_at IS NULL"),
+        ),
+        Index(
             None,
             *("scope_key", "limit_id", "window_start"),
             sqlite_where=text("settled_at IS NULL AND type = 'limit_reached'"),

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 
 from app.access.api import Cursor, Id, JsonRoute, Page, PageSize, Place, page_of, place_of
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.alerts.channels import judge_channel
 from app.alerts.deliveries import Attempted, Underway, attempts_of, list_deliveries, queue_again
@@ -39,6 +39,7 @@ from app.core.ids import uuid7
 from app.db.engine import Tx
 
 router = APIRouter(route_class=JsonRoute, tags=["webhooks"])
+KIND = "webhook"
 
 
 def _guard(request: Request) -> Guard:
@@ -66,8 +67,14 @@ async def _judge(guard: Guard, kind: str, url: str) -> None:
         raise InvalidInput.at("/url", str(error)) from None
 
 
+def _out(hook: Hook) -> WebhookOut:
+    return WebhookOut(**facts_of(hook))
+
+
 @router.post("/v1/webhooks", status_code=201)
-async def create(body: WebhookIn, key: Manager, db: Db, clock: Now, guard: Judge) -> NewSecretOut:
+async def create(
+    body: WebhookIn, key: Manager, db: Db, clock: Now, guard: Judge, note: Note
+) -> NewSecretOut:
     """Make a webhook. The answer is the only place where its secret can be read.
 
     It gets the alerts that are raised from now on.
@@ -88,7 +95,13 @@ async def create(body: WebhookIn, key: Manager, db: Db, clock: Now, guard: Judge
         description=body.description,
         created_at=now,
     )
-    made = await db.write(lambda tx: create_webhook(tx, drafted, now), alone=True)
+
+    async def work(tx: Tx) -> Hook:
+        made = await create_webhook(tx, drafted, now)
+        await note(tx, "create", KIND, made.id, None, _out(made))
+        return made
+
+    made = await db.write(work, alone=True)
     return NewSecretOut(**facts_of(made), secret=made.secret)
 
 
@@ -101,19 +114,25 @@ async def list_all(
     after = place_of(cursor)
     rows = await db.read(lambda tx: list_webhooks(tx, after, limit + 1))
     shown, more = page_of(rows, limit, lambda hook: Place(hook.created_at, hook.id))
-    return Page(items=[WebhookOut(**facts_of(hook)) for hook in shown], next_cursor=more)
+    return Page(items=[_out(hook) for hook in shown], next_cursor=more)
 
 
 @router.get("/v1/webhooks/{webhook_id}")
 async def get(webhook_id: Id, key: Reader, db: Db) -> WebhookOut:
     """One webhook."""
     require_user(key, None)
-    return WebhookOut(**facts_of(await db.read(lambda tx: get_webhook(tx, webhook_id))))
+    return _out(await db.read(lambda tx: get_webhook(tx, webhook_id)))
 
 
 @router.patch("/v1/webhooks/{webhook_id}")
 async def patch(
-    webhook_id: Id, body: WebhookPatch, key: Manager, db: Db, clock: Now, guard: Judge
+    webhook_id: Id,
+    body: WebhookPatch,
+    key: Manager,
+    db: Db,
+    clock: Now,
+    guard: Judge,
+    note: Note,
 ) -> WebhookOut:
     """Change what is named of a webhook; enabled again, it gets what was waiting for it."""
     require_user(key, None)
@@ -129,28 +148,42 @@ async def patch(
         given["scope_key"] = body.scope.key
 
     async def work(tx: Tx) -> Hook:
-        return await change_webhook(tx, (await get_webhook(tx, webhook_id))._replace(**given), now)
+        known = await get_webhook(tx, webhook_id)
+        changed = await change_webhook(tx, known._replace(**given), now)
+        await note(tx, "change", KIND, webhook_id, _out(known), _out(changed))
+        return changed
 
-    return WebhookOut(**facts_of(await db.write(work, alone=True)))
+    return _out(await db.write(work, alone=True))
 
 
 @router.delete("/v1/webhooks/{webhook_id}", status_code=204)
-async def delete(webhook_id: Id, key: Manager, db: Db, clock: Now) -> None:
+async def delete(webhook_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """Remove a webhook with all that was sent there or waits to be."""
     require_user(key, None)
     now = clock.now()
-    await db.write(lambda tx: delete_webhook(tx, webhook_id, now), alone=True)
+
+    async def work(tx: Tx) -> None:
+        known = await get_webhook(tx, webhook_id)
+        await delete_webhook(tx, webhook_id, now)
+        await note(tx, "delete", KIND, webhook_id, _out(known), None)
+
+    await db.write(work, alone=True)
 
 
 @router.post("/v1/webhooks/{webhook_id}/rotate-secret")
-async def rotate(webhook_id: Id, body: OverlapIn, key: Manager, db: Db, clock: Now) -> NewSecretOut:
+async def rotate(
+    webhook_id: Id, body: OverlapIn, key: Manager, db: Db, clock: Now, note: Note
+) -> NewSecretOut:
     """Give the webhook a new secret; the present one signs beside it for `overlap_s` more."""
     require_user(key, None)
     now = clock.now()
     overlap = timedelta(seconds=body.overlap_s)
 
     async def work(tx: Tx) -> Hook:
-        return await rotate_secret(tx, await get_webhook(tx, webhook_id), overlap, now)
+        known = await get_webhook(tx, webhook_id)
+        changed = await rotate_secret(tx, known, overlap, now)
+        await note(tx, "rotate_secret", KIND, webhook_id, _out(known), _out(changed))
+        return changed
 
     made = await db.write(work, alone=True)
     return NewSecretOut(**facts_of(made), secret=made.secret)
@@ -200,13 +233,15 @@ async def list_sent(
 
 
 @router.post("/v1/deliveries/{delivery_id}/retry")
-async def retry(delivery_id: Id, key: Manager, db: Db, clock: Now) -> DeliveryOut:
+async def retry(delivery_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> DeliveryOut:
     """Send it again, soon, under the same message id: also what was delivered or given up."""
     require_user(key, None)
     now = clock.now()
 
     async def work(tx: Tx) -> DeliveryOut:
         found = await queue_again(tx, delivery_id, now)
-        return delivery_out(found, (await attempts_of(tx, [found.id]))[found.id])
+        shown = delivery_out(found, (await attempts_of(tx, [found.id]))[found.id])
+        await note(tx, "retry", "delivery", found.id, None, shown)
+        return shown
 
     return await db.write(work)

@@ -18,6 +18,7 @@ from app.analytics.usage import (
     trend_out,
     usage_out,
 )
+from app.metrics.figures import Figures
 from app.retention.store import ArchiveStore
 from app.usage.api import INSTANT, UserId, UserRoute, instant_from, legible, refuse_unknown
 
@@ -128,6 +129,8 @@ async def get_consistency(request: Request, db: Db, clock: Now, key: Reader) -> 
     refuse_unknown(request, ())
     now = clock.now()
     proof = await db.read(lambda tx: prove(tx, now), within_s=PROOF_S)
+    figures: Figures = request.app.state.figures
+    figures.proof(proof.consistent, proof.differing)
     return ConsistencyOut(
         consistent=proof.consistent,
         checked_at=proof.checked_at,

@@ -6,17 +6,19 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 
 from app.alerts.standing import shards
+from app.core.clock import hour_of
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.db.types import table_of
 from app.summaries.buckets import Names, Table, TooManyError, by_names, renamed, summed
 from app.summaries.fold import SEPARATOR
-from app.summaries.grains import Span
+from app.summaries.grains import HOUR, Span
 from app.summaries.sources import DIMENSIONS
 from app.summaries.sums import Sums
 from app.summaries.tables import HourDimension
 
 MOST_SUMS = 100_000
+MOST_SOUGHT = 5_000
 PARTS = {"model": 2, "pool_backend": 2, "team_calls": 5, "key_calls": 5}
 """How many names make up the value of a dimension; one where it is not here."""
 
@@ -36,6 +38,7 @@ async def used_by(
     where: list[ColumnElement[bool]] = [
         _dimension.shard.in_(await shards(tx)),
         _dimension.dimension == dimension,
+        *_hours(tx, pieces),
     ]
     parts = PARTS.get(dimension, 1)
     if first is not None and parts == 1:
@@ -49,6 +52,20 @@ async def used_by(
         detail = f"from: more than {MOST_SUMS:,} sums; take a shorter range or a longer grain"
         raise InvalidInput.at("/from", detail) from None
     return found if parts == 1 else renamed(found, _split)
+
+
+def _hours(tx: Tx, pieces: Sequence[Span]) -> list[ColumnElement[bool]]:
+    """Every hour by name, so that SQLite seeks each by the key, which has the dimension behind it.
+
+    It reads all that was kept in a range otherwise: five times as long.
+    """
+    if tx.dialect != "sqlite" or not pieces:
+        return []
+    first = hour_of(pieces[0].start)
+    count = -(-(pieces[-1].end - first) // HOUR)
+    if count > MOST_SOUGHT:
+        return []
+    return [_dimension.hour.in_([first + place * HOUR for place in range(count)])]
 
 
 def _split(names: Names) -> Names:

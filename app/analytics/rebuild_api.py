@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
 from app.access.api import Body, JsonRoute, Name
-from app.access.deps import Db, Manager, Now
+from app.access.deps import Db, Manager, Note, Now
 from app.access.guard import require_user
 from app.analytics.api import DifferenceOut
 from app.analytics.repair import rebuild
@@ -61,12 +61,15 @@ class RebuiltOut(BaseModel):
 
 
 @router.post("/v1/audit/rebuild")
-async def post_rebuild(body: RebuildIn, key: Manager, db: Db, clock: Now) -> RebuiltOut:
+async def post_rebuild(body: RebuildIn, key: Manager, db: Db, clock: Now, note: Note) -> RebuiltOut:
     """Work totals and limit counters out again from all that was recorded, while ingest goes on.
 
     Each value that differs is put right and named. Events, alerts and holds are never changed.
     """
     require_user(key, body.user_id)
+    if not body.dry_run:
+        whose = body.user_id or "everyone"
+        await db.write(lambda tx: note(tx, "rebuild", "totals", whose, None, None))
     found = await rebuild(db, clock, body.user_id, dry_run=body.dry_run)
     return RebuiltOut(
         rebuilt=found.rebuilt,

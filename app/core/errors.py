@@ -121,6 +121,12 @@ class LimitReached(AppError):
     status, slug, title = 429, "limit-reached", "The limit for this period is spent"
 
 
+class RateLimited(AppError):
+    """This key has made as many requests within a minute as it may; `retry_after_s` says when."""
+
+    status, slug, title = 429, "rate-limited", "This key makes too many requests"
+
+
 class Unavailable(AppError):
     """The database or the queue cannot take it now; nothing was recorded, so try again."""
 

@@ -19,16 +19,20 @@ from typing import Any, TypeVar
 import apsw
 import asyncpg
 from loguru import logger
-from sqlalchemy import Executable, make_url
+from sqlalchemy import URL, Executable, make_url
 from sqlalchemy import exc as sa_exc
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.core.errors import Unavailable
+from app.core.ids import uuid7
 from app.db import sqlite
 
 T = TypeVar("T")
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+Note = tuple[str, tuple[str, ...], int]
+"""A figure's name, its labels, and how much it grows."""
+Heard = Callable[[Sequence[Note]], None]
 
 CONFIG_LOCK = 0x746F6C6C
 """Advisory lock: ingest holds it shared, a change of configuration alone (see `access/known`)."""
@@ -45,6 +49,13 @@ class Tx(ABC):
 
     dialect: str
     hot: Any
+    noted: list[Note] | None = None
+
+    def note(self, name: str, *labels: str, by: int = 1) -> None:
+        """Have a figure grow once this is durable; if it never is, neither does the figure."""
+        if self.noted is None:
+            self.noted = []
+        self.noted.append((name, labels, by))
 
     @abstractmethod
     async def fetch(
@@ -69,6 +80,8 @@ class Database(ABC):
 
     dialect: str
     patience_s: float = TIMEOUT_S
+    heard: Heard | None = None
+    """Told what each write noted, after its commit; must not fail."""
 
     @staticmethod
     def open(url: str, *, pool_size: int = 8, patience_s: float = TIMEOUT_S) -> "Database":
@@ -101,7 +114,9 @@ class Database(ABC):
         within_s: float | None = None,
     ) -> T:
         """Run `work` in one durable transaction. `alone`: with no ingest transaction beside it."""
-        return await _attempt(lambda: self._writing(alone=alone), work, within_s or self.patience_s)
+        return await _attempt(
+            lambda: self._writing(alone=alone), work, within_s or self.patience_s, self.heard
+        )
 
     async def read(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float | None = None) -> T:
         """Run `work` on one consistent snapshot; it cannot write."""
@@ -128,6 +143,8 @@ class Database(ABC):
 class Lane(ABC):
     """One writer that keeps its connection open between transactions."""
 
+    heard: Heard | None = None
+
     @abstractmethod
     def _writing(self) -> Any:
         """Context manager: an open write transaction, committed at its end."""
@@ -138,18 +155,24 @@ class Lane(ABC):
 
     async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float) -> T:
         """As `Database.write`."""
-        return await _attempt(self._writing, work, within_s)
+        return await _attempt(self._writing, work, within_s, self.heard)
 
 
 async def _attempt(
-    opening: Callable[[], Any], work: Callable[[Tx], Awaitable[T]], within_s: float
+    opening: Callable[[], Any],
+    work: Callable[[Tx], Awaitable[T]],
+    within_s: float,
+    heard: Heard | None = None,
 ) -> T:
     try:
         async with asyncio.timeout(within_s):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     async with opening() as tx:
-                        return await work(tx)
+                        found = await work(tx)
+                    if heard is not None and tx.noted:
+                        heard(tx.noted)
+                    return found
                 except Exception as error:
                     if not is_transient(error):
                         raise
@@ -342,7 +365,9 @@ class SqliteDatabase(Database):
                 await tx.settled()
 
     def lane(self) -> Lane:
-        return _SqliteLane(self)
+        found = _SqliteLane(self)
+        found.heard = self.heard
+        return found
 
     async def close(self) -> None:
         async with self._turn:
@@ -389,7 +414,8 @@ async def migrate(url: str, work: Callable[[Connection], None]) -> None:
         finally:
             raw.close()
         return
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    parsed, connect = _by_asyncpg(url)
+    engine = create_async_engine(parsed, connect_args=connect)
     try:
         async with engine.begin() as sa:
             await sa.exec_driver_sql(_ALONE)
@@ -467,23 +493,42 @@ async def _rolled_back(raw: Any, error: BaseException) -> bool:
     return True
 
 
+class _Shared(asyncpg.Connection):  # type: ignore[misc]
+    """A connection through a pooler: the server's names of statements are shared with strangers."""
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"tollgate_{prefix}_{uuid7()}"
+
+
+def _by_asyncpg(url: str) -> tuple[URL, dict[str, Any]]:
+    """The URL as the driver takes it, and how to connect.
+
+    With `pgbouncer=true` no statement outlives its transaction: the next one may be somewhere else.
+    """
+    parsed = make_url(url).set(drivername="postgresql+asyncpg")
+    query = dict(parsed.query)
+    connect: dict[str, Any] = {
+        "timeout": 3,
+        "server_settings": {"application_name": "tollgate"},
+    }
+    if query.pop("pgbouncer", "") in ("1", "true"):
+        connect["connection_class"] = _Shared
+        connect["statement_cache_size"] = 0
+        connect["prepared_statement_cache_size"] = 0
+        connect["prepared_statement_name_func"] = lambda: ""
+    return parsed.set(query=query), connect
+
+
 class PostgresDatabase(Database):
     """A small pool; SQLAlchemy holds the connections, transactions are ended here."""
 
     dialect = "postgresql"
 
     def __init__(self, url: str, pool_size: int) -> None:
-        parsed = make_url(url).set(drivername="postgresql+asyncpg")
-        query = dict(parsed.query)
-        connect: dict[str, Any] = {
-            "timeout": 3,
-            "server_settings": {"application_name": "tollgate"},
-        }
-        if query.pop("pgbouncer", "") in ("1", "true"):
-            connect["statement_cache_size"] = 0
-            query["prepared_statement_cache_size"] = "0"
+        parsed, connect = _by_asyncpg(url)
+        self._pooled = "connection_class" in connect
         self.engine: AsyncEngine = create_async_engine(
-            parsed.set(query=query),
+            parsed,
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
             max_overflow=0,
@@ -513,7 +558,12 @@ class PostgresDatabase(Database):
             raw: Any = None
             try:
                 raw = (await sa.get_raw_connection()).driver_connection
+                if not self._pooled:
+                    yield PostgresTx(sa, raw)
+                    return
+                await raw.execute("BEGIN READ ONLY")
                 yield PostgresTx(sa, raw)
+                await raw.execute("COMMIT")
             except BaseException:
                 if raw is not None:
                     raw.terminate()  # SQLAlchemy would first say goodbye for two seconds
@@ -524,7 +574,9 @@ class PostgresDatabase(Database):
                 raise
 
     def lane(self) -> Lane:
-        return _PostgresLane(self.engine)
+        found = _PostgresLane(self.engine)
+        found.heard = self.heard
+        return found
 
     async def close(self) -> None:
         if self._peek is not None:

@@ -10,7 +10,7 @@ from app.core.errors import Unavailable
 from app.db.engine import Tx, migrate
 
 SCRIPTS = Path(__file__).parents[2] / "migrations"
-NEWEST = "0003"
+NEWEST = "0004"
 """The revision that this version of the code works with."""
 _FOUND = text("SELECT version_num FROM alembic_version")
 

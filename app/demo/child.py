@@ -71,6 +71,7 @@ def _environment(service: Service, file: Path) -> dict[str, str]:
     }
     return inherited | {
         "TOLLGATE_ADMIN_KEY": service.admin_key,
+        "TOLLGATE_ARCHIVE_URL": str(file.parent / "archives"),
         "TOLLGATE_DATABASE_URL": f"sqlite:///{file}",
         "TOLLGATE_LOG_LEVEL": "warning",
     }

@@ -14,6 +14,7 @@ from app.alerts.crossings import crossings
 from app.alerts.outbox import raise_alerts
 from app.core.errors import Conflict, IdReused, NotFound
 from app.db.engine import Tx
+from app.ingest.beside import beside_again
 from app.ingest.calls import MAX_BILLED
 from app.ingest.correct_fields import Amount, Edit, edited, with_amount
 from app.ingest.correct_names import blank_of
@@ -21,6 +22,7 @@ from app.ingest.meter import House, know_rules
 from app.ingest.rerate import SHARD
 from app.limits.counters import Growth, count, growths
 from app.plans.known import Agreement
+from app.summaries.drifts import apply_drifts, drifts_of
 from app.summaries.fold import Amounts, Change, fold, measures_of
 from app.summaries.store import apply
 from app.usage.corrections import (
@@ -198,6 +200,8 @@ async def _rows_for(
         shall = edited(stands, order.edit, house.prices.catalog, now)
         if shall == stands:
             return []
+    if shall is not None:
+        shall = beside_again(shall, house.prices.catalog)
     last = len(one.corrections)
     return [
         Correction(
@@ -239,6 +243,7 @@ async def _move(
     await apply(
         tx, joined(fold(taken, agreements, _less, calls=-1), fold(given, agreements)), SHARD
     )
+    await apply_drifts(tx, SHARD, drifts_of(taken, -1), drifts_of(given))
     await know_rules(tx, [*taken, *given], agreements, house.rules)
     grown = growths(given, agreements, house.rules)
     for key, growth in growths(taken, agreements, house.rules).items():

@@ -1,14 +1,16 @@
 """Endpoints that take an event back, or say what it should have been."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Header, Request
 
 from app.access.api import JsonRoute, printable
-from app.access.deps import Manager
+from app.access.deps import Manager, Note
 from app.access.guard import require_user
 from app.core.errors import InvalidInput
+from app.db.engine import Tx
 from app.ingest.correct import Done, Order
 from app.ingest.correct_run import done
 from app.ingest.correct_shapes import (
@@ -22,7 +24,7 @@ from app.ingest.correct_shapes import (
 )
 from app.ingest.rerate_api import Served
 from app.retention.evidence import entry_of_wrapped
-from app.usage.api import EventId, UserId, UserRoute, event_out, legible
+from app.usage.api import EventId, EventOut, UserId, UserRoute, event_out, legible
 from app.usage.corrections import AMOUNT, CORRECT, VOID, is_voided, shown
 from app.usage.history import history_out
 from app.usage.ledger import Entry
@@ -64,6 +66,7 @@ async def void(
     parts: Served,
     user_id: UserId,
     event_id: EventId,
+    note: Note,
     idempotency_key: OnceKey = None,
 ) -> CorrectedOut:
     """Take an event back, of any age: its calls, tokens and cost leave every total and limit.
@@ -77,7 +80,7 @@ async def void(
         *(user_id, event_id, None, body.reason, key.id),
         *(body_hash(VOID, body), idempotency_key),
     )
-    return await _answer(request, parts, order)
+    return await carried_out(request, parts, order, note)
 
 
 @router.post(
@@ -91,6 +94,7 @@ async def correct(
     parts: Served,
     user_id: UserId,
     event_id: EventId,
+    note: Note,
     idempotency_key: OnceKey = None,
 ) -> CorrectedOut:
     """Say what an event of any age should have been: `fields` replace those of the event.
@@ -106,7 +110,7 @@ async def correct(
         *(user_id, event_id, edit, body.reason, key.id),
         *(body_hash(kind, body), idempotency_key),
     )
-    return await _answer(request, parts, order)
+    return await carried_out(request, parts, order, note)
 
 
 def _checked(key: Manager, user_id: str, event_id: str, idempotency_key: str | None) -> None:
@@ -120,13 +124,25 @@ def _checked(key: Manager, user_id: str, event_id: str, idempotency_key: str | N
             raise InvalidInput.at("/Idempotency-Key", "must be printable text") from None
 
 
-async def _answer(request: Request, parts: Served, order: Order) -> CorrectedOut:
+async def carried_out(request: Request, parts: Served, order: Order, note: Note) -> CorrectedOut:
     store = request.app.state.store
 
     async def read_row(user_id: str, event_id: str) -> Entry | None:
         return await entry_of_wrapped(parts.db, store, user_id, event_id)
 
-    return corrected_out(await done(parts, read_row, order))
+    async def noted(tx: Tx, found: Done, now: datetime) -> None:
+        states = _stood(found, now), corrected_out(found)
+        await note(tx, order.kind, "event", order.event_id, *states)
+
+    return corrected_out(await done(parts, read_row, order, noted))
+
+
+def _stood(found: Done, now: datetime) -> EventOut | None:
+    """The event before what was said of it now; None where its row cannot be read. Pure."""
+    first = found.rows[0]
+    earlier = [one for one in first.corrections if one.entry.recorded_at < now]
+    entry = shown(first.row, earlier)
+    return None if entry is None else event_out(entry, found.agreement, earlier)
 
 
 def corrected_out(found: Done) -> CorrectedOut:

@@ -1,6 +1,7 @@
 """Carry out an order from its first look to its commit, wherever the event lies."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 import apsw
 import asyncpg
@@ -29,7 +30,11 @@ ReadRow = Callable[[str, str], Awaitable[Entry | None]]
 """The row of a wrapped event, read from its archive, by user and event id."""
 
 
-async def done(parts: Parts, read_row: ReadRow, order: Order) -> Done:
+Also = Callable[[Tx, Done, datetime], Awaitable[None]]
+"""What else is done in the transaction of an order: told what came of it, and its time."""
+
+
+async def done(parts: Parts, read_row: ReadRow, order: Order, also: Also | None = None) -> Done:
     """Carry out an order in one transaction; it holds when this returns.
 
     Raises:
@@ -43,7 +48,10 @@ async def done(parts: Parts, read_row: ReadRow, order: Order) -> Done:
         async def work(tx: Tx) -> Done:
             await parts.feed.catch_up(tx)
             now = parts.clock.now()
-            return await carry_out(tx, order, house=parts.house, evidence=evidence, now=now)  # noqa: B023
+            found = await carry_out(tx, order, house=parts.house, evidence=evidence, now=now)  # noqa: B023
+            if also is not None:
+                await also(tx, found, now)
+            return found
 
         try:
             return await parts.db.write(work)

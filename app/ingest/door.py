@@ -13,6 +13,7 @@ from app.core.errors import AppError, Forbidden, InvalidInput, TooLarge
 from app.db.changes import Feed
 from app.db.engine import Database
 from app.ingest.calls import Call, Window, calls_from
+from app.ingest.counted import REJECTED, count_statuses
 from app.ingest.decode import (
     BATCH_BYTES,
     NO_RESPONSE,
@@ -24,6 +25,7 @@ from app.ingest.decode import (
 )
 from app.ingest.intake import Intake, Outcome, Submission
 from app.ingest.receipts import Refusals, all_refused, receipt, summary
+from app.metrics.figures import Figures
 from app.web.lean import LeanAnswer, LeanRequest, media_type
 from app.web.strict import inflate, is_plain
 
@@ -48,15 +50,17 @@ class EventsDoor:
         intake: Intake,
         clock: Clock,
         window: Window,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures(clock)
         self._db, self._feed, self._keys = db, feed, keys
         self._intake, self._clock, self._window = intake, clock, window
 
     def swift(self, headers: dict[bytes, bytes], body: bytes, answer: Any) -> bool:
         """Take a plain single event, to be answered when its batch is durable.
 
-        Returns False for what the ordinary way reads better: batches, encodings, and keys that are
-        not in memory.
+        Returns False for what the ordinary way reads better: batches, encodings, and keys that
+        memory does not admit.
 
         Raises:
             AppError: as `__call__`.
@@ -68,12 +72,17 @@ class EventsDoor:
         now = self._clock.now()
         token = token_of(headers)
         try:
-            key = self._keys.find(token, now)
+            key = self._keys.admit(token, now)
         except AppError:
             return False
-        require(key, "ingest")
-        event, same, plain = _read_one(headers, body, key)
-        calls = calls_from(event, now, self._window, plain=plain, body=same)
+        if not key.may("ingest"):
+            return False
+        try:
+            event, same, plain = _read_one(headers, body, key)
+            calls = calls_from(event, now, self._window, plain=plain, body=same)
+        except AppError:
+            self._refused(1)
+            raise
         answer.render = receipt
         self._intake.enqueue(
             Submission(calls, key, token, self._feed.version, answer, events=1, stand=True)
@@ -89,7 +98,7 @@ class EventsDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        key = await find_fresh(self._db, self._feed, self._keys, token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now, "ingest")
         require(key, "ingest")
         window = self._window if not request.query else self._window_for(request, key)
         kind = media_type(request, (JSON, NDJSON))
@@ -97,9 +106,13 @@ class EventsDoor:
         if encoding := request.header(b"content-encoding").strip().lower():
             body = inflate(body, encoding, BATCH_BYTES)
         if kind == JSON and body.lstrip()[:1] != b"[":
-            event, same, plain = _read_one(request.headers, body, key)
-            judge = partial(calls_from, event, now, window, plain=plain, body=same)
-            calls = await asyncio.to_thread(judge) if len(body) > LONG_BYTES else judge()
+            try:
+                event, same, plain = _read_one(request.headers, body, key)
+                judge = partial(calls_from, event, now, window, plain=plain, body=same)
+                calls = await asyncio.to_thread(judge) if len(body) > LONG_BYTES else judge()
+            except AppError:
+                self._refused(1)
+                raise
             outcome = await self._intake.submit(calls, key, token, version, events=1, stand=True)
             return receipt(outcome)
         events = decode_array(body) if kind == JSON else decode_lines(body)
@@ -108,6 +121,7 @@ class EventsDoor:
             atomic = request.flag("atomic")
             every = "results=all" in request.query
         calls, refused, places = await _judge(events, key, now, window, is_plain(body))
+        self._refused(len(refused))
         if atomic and refused:
             raise all_refused(refused)
         outcome = Outcome([], None, [])
@@ -116,6 +130,9 @@ class EventsDoor:
                 calls, key, token, version, events=len(places), atomic=atomic
             )
         return summary(len(events), places, outcome.logged, refused, every=every)
+
+    def _refused(self, count: int) -> None:
+        count_statuses(self._figures, "events", [(REJECTED, count)])
 
     def _window_for(self, request: LeanRequest, key: Key) -> Window | None:
         if not request.flag("backfill"):

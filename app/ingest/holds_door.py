@@ -75,7 +75,7 @@ class HoldDoor:
     def swift(self, headers: dict[bytes, bytes], body: bytes, answer: Any) -> bool:
         """Take a plain request, to be answered when its batch is durable.
 
-        Returns False for what the ordinary way reads better: encodings, keys not in memory.
+        Returns False for what the ordinary way reads better: encodings, keys memory does not admit.
 
         Raises:
             AppError: as `__call__`.
@@ -85,10 +85,11 @@ class HoldDoor:
         now = self._clock.now()
         token = token_of(headers)
         try:
-            key = self._keys.find(token, now)
+            key = self._keys.admit(token, now)
         except AppError:
             return False
-        require(key, "check")
+        if not key.may("check"):
+            return False
         ask = self._asked(key, body, now)
         answer.render = partial(hold_answer, clock=self._clock)
         version = self._feed.version
@@ -105,7 +106,7 @@ class HoldDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        key = await find_fresh(self._db, self._feed, self._keys, token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now, "check")
         require(key, "check")
         ask = self._asked(key, await _body_of(request, MAX_BODY), now)
         outcome = await self._intake.submit((), key, token, version, events=0, ask=ask)
@@ -155,7 +156,7 @@ class SettleDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        key = await find_fresh(self._db, self._feed, self._keys, token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now, "ingest", "check")
         if not key.may("ingest") and not key.may("check"):
             needed = "this needs a key with the scope `ingest` or `check`"
             raise Forbidden(needed, scope="ingest")
@@ -170,7 +171,11 @@ class SettleDoor:
         calls = await asyncio.to_thread(judge) if len(body) > LONG_BYTES else judge()
         key_of_hold = (hold.user_id, hold.id)
         outcome = await self._intake.submit(
-            calls, key, token, version, events=1, stand=True, settles=key_of_hold
+            *(calls, key, token, version),
+            events=1,
+            stand=True,
+            settles=key_of_hold,
+            door="settle",
         )
         return _receipt(outcome, own_id=own_id)
 

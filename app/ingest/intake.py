@@ -32,10 +32,12 @@ from app.core.errors import (
 from app.db.changes import Feed
 from app.db.engine import Database, Lane, Tx
 from app.ingest.calls import Call
+from app.ingest.counted import REJECTED, count_logged
 from app.ingest.meter import House, Metered, meter
 from app.limits.check import Standing
 from app.limits.hold_judge import HoldAsk, HoldKey
 from app.limits.holds import Decision, Taken, find_holds
+from app.metrics.figures import Figures
 from app.usage.ledger import Logged, Torn
 
 QUEUED_CALLS = 50_000
@@ -69,7 +71,8 @@ class Submission:
     """What one request hands over, and where its answer will be.
 
     `events` says of how many events the calls tell. Instead of calls there may be one hold asked
-    for. `settles` names the hold that the calls must end, or nothing of them is recorded.
+    for. `settles` names the hold that the calls must end, or nothing of them is recorded. `door`
+    is whence they came.
     """
 
     __slots__ = (
@@ -78,6 +81,7 @@ class Submission:
         "ask",
         "atomic",
         "calls",
+        "door",
         "events",
         "key",
         "settles",
@@ -100,11 +104,19 @@ class Submission:
         atomic: bool = False,
         ask: HoldAsk | None = None,
         settles: HoldKey | None = None,
+        door: str = "events",
     ) -> None:
-        self.ask, self.settles = ask, settles
+        self.ask, self.settles, self.door = ask, settles, door
         self.calls, self.key, self.token, self.version = calls, key, token, version
         self.answer, self.events, self.stand, self.atomic = answer, events, stand, atomic
         self.arrived_s, self.spilled = 0.0, False
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes, any one of which is enough for it."""
+        if self.ask is not None:
+            return ("check",)
+        return ("ingest",) if self.settles is None else ("ingest", "check")
 
     @property
     def size(self) -> int:
@@ -125,7 +137,10 @@ class Intake:
         *,
         lanes: int,
         first_shard: int = 0,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures(clock)
+        self._figures.queued.read(lambda: self._queued_calls, "events")
         self._db, self._feed, self._keys, self._house, self._clock = db, feed, keys, house, clock
         self._queue: deque[Submission] = deque()
         self._holds: deque[Submission] = deque()
@@ -158,6 +173,7 @@ class Intake:
             Unavailable: the queue is full or closing.
         """
         if self._closing or self._queued_calls + submission.size > QUEUED_CALLS:
+            self._figures.intake_refused.add("full")
             raise Unavailable("the intake is full; nothing was recorded")
         submission.arrived_s = self._clock.monotonic_s()
         (self._queue if submission.ask is None else self._holds).append(submission)
@@ -176,6 +192,7 @@ class Intake:
         atomic: bool = False,
         ask: HoldAsk | None = None,
         settles: HoldKey | None = None,
+        door: str = "events",
     ) -> Outcome:
         """Hand over calls, or a hold, and wait until that is durable.
 
@@ -193,6 +210,7 @@ class Intake:
             atomic=atomic,
             ask=ask,
             settles=settles,
+            door=door,
         )
         self.enqueue(asked)
         return await answer
@@ -212,7 +230,7 @@ class Intake:
                 await self._record(lane, number, batch)
             except Exception as error:  # a bug: its callers are told, the lane goes on
                 logger.exception("intake.failed")
-                _fail(batch, error)
+                self._fail(batch, error)
 
     def _take(self, number: int) -> list[Submission]:
         """What this lane records next. Holds all go through the first one.
@@ -243,24 +261,29 @@ class Intake:
             attempts += 1
             return await self._work(tx, batch, self._shards[number], now, again=attempts > 1)
 
+        began_s = self._clock.monotonic_s()
         try:
             outcomes = await lane.write(work, within_s=self._time_left(batch))
         except _Refused as refused:
-            _fail([refused.submission], refused.why)
+            self._fail([refused.submission], refused.why)
             rest = [one for one in batch if one is not refused.submission]
             if rest:
                 await self._record(lane, number, rest)
         except (Torn, Taken):  # what came between is committed, so the next attempt sees it
             await self._record(lane, number, batch)
         except AppError as error:
-            _fail(batch, error)
+            self._fail(batch, error)
         except _DATA_ERRORS as error:
             await self._split(lane, number, batch, error)
         else:
+            self._figures.batch("events", sum(one.size for one in batch), began_s)
             for submission, outcome in zip(batch, outcomes, strict=True):
                 if isinstance(outcome, AppError):
-                    _fail([submission], outcome)
-                elif not submission.answer.done():
+                    self._fail([submission], outcome)
+                    continue
+                if outcome.logged:
+                    count_logged(self._figures, submission.door, outcome.logged)
+                if not submission.answer.done():
                     submission.answer.set_result(outcome)
 
     def _time_left(self, batch: Sequence[Submission]) -> float:
@@ -273,7 +296,7 @@ class Intake:
         oldest_s = self._clock.monotonic_s() - self._db.patience_s
         late = [one for one in batch if one.arrived_s < oldest_s]
         if late:
-            _fail(late, Unavailable("the database did not answer in time"))
+            self._fail(late, Unavailable("the database did not answer in time"))
         return [one for one in batch if one.arrived_s >= oldest_s]
 
     async def _split(
@@ -297,7 +320,17 @@ class Intake:
             return
         detail = "with this, a total would pass what can be counted (2^63-1)"
         logger.bind(error=type(error).__name__).warning("intake.refused")
-        _fail(batch, InvalidInput.at("", detail))
+        self._fail(batch, InvalidInput.at("", detail))
+
+    def _fail(self, batch: Sequence[Submission], error: Exception) -> None:
+        refused = isinstance(error, AppError) and error.status < 500
+        if not refused:
+            self._figures.intake_refused.add("failed", by=len(batch))
+        for submission in batch:
+            if refused and submission.ask is None:
+                self._figures.events.add(submission.door, REJECTED, by=submission.events)
+            if not submission.answer.done():
+                submission.answer.set_exception(error)
 
     async def _work(
         self, tx: Tx, batch: Sequence[Submission], shard: int, now: datetime, *, again: bool
@@ -306,7 +339,7 @@ class Intake:
         for submission in batch:
             if submission.version != self._feed.version:
                 try:
-                    self._keys.find(submission.token, now)
+                    self._keys.find_still(submission.token, now, *submission.scopes)
                 except AppError as error:
                     raise _Refused(submission, error) from None
         late, settled = await _look_at_holds(tx, batch)
@@ -361,12 +394,6 @@ _DATA_ERRORS = (
     sa_exc.IntegrityError,
     OverflowError,
 )
-
-
-def _fail(batch: Sequence[Submission], error: Exception) -> None:
-    for submission in batch:
-        if not submission.answer.done():
-            submission.answer.set_exception(error)
 
 
 def _outcomes(

@@ -11,7 +11,9 @@ from app.alerts.outbox import raise_alerts
 from app.core.clock import Clock
 from app.db.clock import database_now
 from app.db.engine import Tx
+from app.ingest.beside import beside
 from app.ingest.calls import Call
+from app.ingest.counted import note_change
 from app.ingest.whole import append_whole
 from app.limits.check import Standing, standings
 from app.limits.counters import count, growths
@@ -21,6 +23,7 @@ from app.limits.known import Rules, scope_keys
 from app.plans.known import Agreement, Agreements
 from app.pricing.catalog import Catalog
 from app.pricing.known import Prices
+from app.summaries.drifts import apply_drifts, drifts_of
 from app.summaries.fold import fold
 from app.summaries.store import apply
 from app.usage.ledger import Entry, Logged
@@ -79,13 +82,18 @@ async def meter(
     agreements = await house.agreements.ensure(tx, users, now)
     fresh, logged = await append_whole(
         tx,
-        [rated(call, house.prices.catalog, now) for call in calls],
+        beside(
+            calls, [rated(call, house.prices.catalog, now) for call in calls], house.prices.catalog
+        ),
         [call.place for call in calls],
         again=again,
         wrapped=house.wrapped,
     )
 
-    await apply(tx, fold(fresh, agreements), shard)
+    change = fold(fresh, agreements)
+    await apply(tx, change, shard)
+    note_change(tx, change, house.prices)
+    await apply_drifts(tx, shard, drifts_of(fresh))
 
     turn = await count_and_hold(tx, fresh, asks, agreements, house)
     await raise_alerts(tx, crossings(turn.steps, now), now)

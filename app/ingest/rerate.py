@@ -10,6 +10,7 @@ from app.db.engine import Tx
 from app.ingest.meter import House, know_rules
 from app.limits.counters import count, growths
 from app.pricing.catalog import Catalog
+from app.summaries.drifts import apply_drifts, drifts_of
 from app.summaries.fold import fold, recost
 from app.summaries.store import apply
 from app.usage.adjust import Cause, Revision, adjust
@@ -86,6 +87,10 @@ async def rerate(
     agreements = await house.agreements.ensure(tx, {entry.user_id for entry in entries}, now)
     change = fold(entries, agreements, lambda one: recost(one, costs[one[:2]]), calls=0)
     await apply(tx, change, SHARD)
+    given = [
+        one.entry._replace(cost_nanos=one.cost_nanos, cost_status=one.cost_status) for one in made
+    ]
+    await apply_drifts(tx, SHARD, drifts_of(entries, -1), drifts_of(given))
 
     def more(metric: str, entry: Entry) -> int:
         costing = metric == "cost_usd"

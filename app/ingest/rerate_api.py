@@ -21,16 +21,18 @@ from app.access.api import (
     place_of,
     printable,
 )
-from app.access.deps import Manager
+from app.access.deps import Manager, Note
 from app.access.guard import require_user
 from app.core.errors import InvalidInput
 from app.core.money import to_usd
+from app.db.engine import Tx
 from app.ingest.rerate_apply import Parts, apply_rerate
 from app.ingest.rerate_plan import plan
 from app.ingest.rerate_store import RerateRow, add_rerate, cancel, get_rerate, list_rerates
 from app.usage.sweep import RATED, Filter
 
 router = APIRouter(route_class=JsonRoute, tags=["re-rates"])
+KIND = "rerate"
 MAX_IDS = 1_000
 _WHY = "price list corrected"
 
@@ -215,7 +217,7 @@ def rerate_out(row: RerateRow) -> RerateOut:
 
 
 @router.post("/v1/rerates", status_code=201)
-async def create(body: RerateIn, key: Manager, parts: Served) -> RerateOut:
+async def create(body: RerateIn, key: Manager, parts: Served, note: Note) -> RerateOut:
     """Plan a re-rate, and with `dry_run: false` apply it at once. Reads every event that is meant.
 
     A cost that the caller stated is never changed.
@@ -224,9 +226,13 @@ async def create(body: RerateIn, key: Manager, parts: Served) -> RerateOut:
     wanted = filter_in(body.filter)
     diff = await plan(parts.db, wanted, parts.house.prices.catalog)
     kept, now, reason = diff.to_json(), parts.clock.now(), body.reason or ""
-    row = await parts.db.write(
-        lambda tx: add_rerate(tx, wanted, kept, by=key.id, reason=reason, now=now)
-    )
+
+    async def work(tx: Tx) -> RerateRow:
+        made = await add_rerate(tx, wanted, kept, by=key.id, reason=reason, now=now)
+        await note(tx, "plan" if body.dry_run else "apply", KIND, made.id, None, rerate_out(made))
+        return made
+
+    row = await parts.db.write(work)
     return rerate_out(row if body.dry_run else await apply_rerate(parts, row.id))
 
 
@@ -250,19 +256,32 @@ async def get(rerate_id: Id, key: Manager, parts: Served) -> RerateOut:
 
 
 @router.post("/v1/rerates/{rerate_id}/apply")
-async def apply(rerate_id: Id, key: Manager, parts: Served) -> RerateOut:
+async def apply(rerate_id: Id, key: Manager, parts: Served, note: Note) -> RerateOut:
     """Charge the events what they cost by the prices in force now.
 
     Applied twice, it changes nothing more. One that was interrupted goes on where it stopped; 503
     means that it was, and what was changed until then stays changed.
     """
     require_user(key, None)
+
+    async def asked(tx: Tx) -> None:
+        before = rerate_out(await get_rerate(tx, rerate_id))
+        await note(tx, "apply", KIND, rerate_id, before, None)
+
+    await parts.db.write(asked)
     return rerate_out(await apply_rerate(parts, rerate_id))
 
 
 @router.post("/v1/rerates/{rerate_id}/cancel")
-async def stop(rerate_id: Id, key: Manager, parts: Served) -> RerateOut:
+async def stop(rerate_id: Id, key: Manager, parts: Served, note: Note) -> RerateOut:
     """Change nothing more; what was changed so far stays. 409 once it was applied to the end."""
     require_user(key, None)
     now = parts.clock.now()
-    return rerate_out(await parts.db.write(lambda tx: cancel(tx, rerate_id, now)))
+
+    async def work(tx: Tx) -> RerateOut:
+        before = rerate_out(await get_rerate(tx, rerate_id))
+        after = rerate_out(await cancel(tx, rerate_id, now))
+        await note(tx, "cancel", KIND, rerate_id, before, after)
+        return after
+
+    return await parts.db.write(work)

@@ -3,6 +3,7 @@
 Limits themselves are managed in `alerts/limit_api.py`: making one may raise alerts.
 """
 
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -11,20 +12,21 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.api import Body, Id, Instant, JsonRoute, Name, Page, UserId
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.core.clock import EPOCH
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
 from app.limits.door import AskIn, state_out
 from app.limits.manage import delete_limits_of_plan, next_start, states_now
-from app.plans.api import SubscriptionOut, subscription_out
+from app.plans.api import SubscriptionOut, plan_out, subscription_out
 from app.plans.periods import zone
-from app.plans.subscriptions import Wish, delete_plan, renew, subscribe
+from app.plans.subscriptions import Wish, delete_plan, get_plan, renew, subscribe, terms_of
 from app.web.asgi import delegate
 
 router = APIRouter(route_class=JsonRoute)
 LAST_ANCHOR_YEAR = 2199
+SUBSCRIPTION = "subscription"
 
 _STATE: dict[str, Any] = {
     "id": "lim_4f0c9a1b2c3d4e5f",
@@ -149,12 +151,13 @@ async def list_states(user_id: UserId, key: Reader, db: Db, clock: Now) -> Page[
 
 
 @router.delete("/v1/plans/{plan_id}", status_code=204, tags=["plans"])
-async def remove_plan(plan_id: Id, key: Manager, db: Db, clock: Now) -> None:
+async def remove_plan(plan_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """Remove a plan and its limits; 409 if it is the default or anyone is or was on it."""
     require_user(key, None)
     now = clock.now()
 
     async def work(tx: Tx) -> None:
+        await note(tx, "delete", "plan", plan_id, plan_out(await get_plan(tx, plan_id)), None)
         await delete_plan(tx, plan_id, now)
         await delete_limits_of_plan(tx, plan_id, now)
 
@@ -193,7 +196,7 @@ class SubscriptionIn(Body):
 
 @router.put("/v1/users/{user_id:path}/subscription", tags=["subscriptions"])
 async def put_subscription(
-    user_id: UserId, body: SubscriptionIn, key: Manager, db: Db, clock: Now
+    user_id: UserId, body: SubscriptionIn, key: Manager, db: Db, clock: Now, note: Note
 ) -> SubscriptionOut:
     """Subscribe a user to a plan.
 
@@ -221,16 +224,27 @@ async def put_subscription(
         raise InvalidInput.at("/starts_at", "must lie ahead; without it terms start at once")
 
     async def work(tx: Tx) -> SubscriptionOut:
+        before = await _agreed(tx, user_id, now)
         earliest = await next_start(tx, user_id, now)
         starts_at = max(earliest, body.starts_at or earliest)
         terms = await subscribe(tx, user_id, wish, earliest=earliest, starts_at=starts_at, now=now)
-        return await subscription_out(tx, user_id, terms, now)
+        agreed = await subscription_out(tx, user_id, terms, now)
+        await note(tx, "subscribe", SUBSCRIPTION, user_id, before, agreed)
+        return agreed
 
     return await db.write(work, alone=True)
 
 
+async def _agreed(tx: Tx, user_id: str, now: datetime) -> SubscriptionOut | None:
+    """What a user has agreed to so far; None for one never seen."""
+    terms = await terms_of(tx, user_id, now)
+    return None if terms is None else await subscription_out(tx, user_id, terms, now)
+
+
 @router.post("/v1/users/{user_id:path}/subscription/renew", tags=["subscriptions"])
-async def post_renew(user_id: UserId, key: Manager, db: Db, clock: Now) -> SubscriptionOut:
+async def post_renew(
+    user_id: UserId, key: Manager, db: Db, clock: Now, note: Note
+) -> SubscriptionOut:
     """Start a new period now, on the same terms, counted from now; nothing is zeroed or lost.
 
     "Now" is right after the last recorded event, if that has a timestamp ahead of the clock: what
@@ -240,14 +254,19 @@ async def post_renew(user_id: UserId, key: Manager, db: Db, clock: Now) -> Subsc
     now = clock.now()
 
     async def work(tx: Tx) -> SubscriptionOut:
+        before = await _agreed(tx, user_id, now)
         starts_at = await next_start(tx, user_id, now)
         terms = await renew(tx, user_id, starts_at=starts_at, now=now)
-        return await subscription_out(tx, user_id, terms, now)
+        agreed = await subscription_out(tx, user_id, terms, now)
+        await note(tx, "renew", SUBSCRIPTION, user_id, before, agreed)
+        return agreed
 
     return await db.write(work, alone=True)
 
 
 @router.post("/v1/users/{user_id:path}/usage/reset", tags=["subscriptions"])
-async def post_reset(user_id: UserId, key: Manager, db: Db, clock: Now) -> SubscriptionOut:
+async def post_reset(
+    user_id: UserId, key: Manager, db: Db, clock: Now, note: Note
+) -> SubscriptionOut:
     """Start a new period now: the same as renewing the subscription."""
-    return await post_renew(user_id, key, db, clock)
+    return await post_renew(user_id, key, db, clock, note)

@@ -21,6 +21,7 @@ from app.limits.check import Ask, Standing, State, current_keys, denies, judge, 
 from app.limits.counters import percent_of
 from app.limits.held import stands_now
 from app.limits.known import Rules, scope_keys
+from app.metrics.figures import Figures
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import calendar_months
 from app.pricing.known import Prices
@@ -82,7 +83,9 @@ class CheckDoor:
         rules: Rules,
         prices: Prices,
         clock: Clock,
+        figures: Figures | None = None,
     ) -> None:
+        self._checks = (figures or Figures(clock)).checks
         self._db, self._feed, self._keys = db, feed, keys
         self._agreements, self._rules = agreements, rules
         self._prices, self._clock = prices, clock
@@ -92,7 +95,7 @@ class CheckDoor:
     def swift(self, headers: dict[bytes, bytes], body: bytes, answer: Any) -> bool:
         """Take a plain ask, to be answered with everyone else's who asks now.
 
-        Returns False for what the ordinary way reads better: encodings, keys not in memory.
+        Returns False for what the ordinary way reads better: encodings, keys memory does not admit.
 
         Raises:
             AppError: as `__call__`.
@@ -102,8 +105,10 @@ class CheckDoor:
         now = self._clock.now()
         token = token_of(headers)
         try:
-            key = self._keys.find(token, now)
+            key = self._keys.admit(token, now)
         except AppError:
+            return False
+        if not key.may("check"):
             return False
         ask = self._asked(key, body, now)
         answer.render = partial(answered, ask)
@@ -115,7 +120,7 @@ class CheckDoor:
         now = self._clock.now()
         token = token_of(request.headers)
         version = self._feed.version
-        key = await find_fresh(self._db, self._feed, self._keys, token, now)
+        key = await find_fresh(self._db, self._feed, self._keys, token, now, "check")
         require(key, "check")
         media_type(request, ("application/json",))
         body = await request.body(MAX_BODY)
@@ -194,12 +199,13 @@ class CheckDoor:
         found = [(one, self._applying(one.ask, agreed[one.ask.user_id], now)) for one in asked]
         keys = sorted({key for _, applying in found for _, key, _ in applying})
         counters = await stands_now(tx, keys, self._clock)
+        allowed = denied = 0
         for one, applying in found:
             if one.answer.done():
                 continue
             if one.version != self._feed.version:
                 try:
-                    self._keys.find(one.token, now)
+                    self._keys.find_still(one.token, now, "check")
                 except AppError as error:
                     one.answer.set_exception(error)
                     continue
@@ -207,6 +213,12 @@ class CheckDoor:
             matching = [state for state in states if _matches(state, one.ask)]
             expired = agreed[one.ask.user_id].terms_at(now).refuses_at(now)
             one.answer.set_result(Verdict(matching, standing_of(states), expired))
+            if expired or any(map(denies, matching)):
+                denied += 1
+            else:
+                allowed += 1
+        self._checks.add("allowed", by=allowed)
+        self._checks.add("denied", by=denied)
 
     def _applying(self, ask: Ask, agreement: Agreement, now: datetime) -> Any:
         plan_id = agreement.terms_at(now).plan_id

@@ -28,6 +28,7 @@ from app.limits.holds import (
     remove_parts,
 )
 from app.limits.tables import Hold
+from app.metrics.names import HOLDS
 
 NAME = "tidy-holds"
 EVERY_S = 60.0
@@ -149,6 +150,8 @@ async def tidy(tx: Tx, clock: Clock) -> int:
             for row in rows
         ],
     )
+    if expired:
+        tx.note(HOLDS, "expired", by=len(expired))
     until = {(row.user_id, row.id): row.expires_at for row in rows}
     await free(
         tx,

@@ -23,6 +23,7 @@ from app.limits.counters import KEY, CounterKey, Growth, Level, Step, count_and_
 from app.limits.hold_judge import Denied, Granted, HoldAsk, HoldKey, Wish, admit
 from app.limits.hold_judge import Share as Part
 from app.limits.tables import Hold, HoldAmount
+from app.metrics.names import HOLDS
 
 SCOPES = {"user": "user_id", "plan": "plan_id", "team": "team_id", "key": "api_key_id"}
 
@@ -177,11 +178,19 @@ async def take_turn(
     rows = await _grant(tx, granted, judged, moved, now)
     await hold(tx, moved)
     outcomes = [_decided(wish, known, rows, judged, new, now) for wish in wishes]
+    for said, count in Tally(map(_name_of, outcomes)).items():
+        tx.note(HOLDS, said, by=count)
     stood = [
         step._replace(held=after[step.scope_key, step.rule.id, step.window_start].held)
         for step in steps
     ]
     return Turn(stood, outcomes, {key: endings[key].event_id for key in ended})
+
+
+def _name_of(decision: Decision) -> str:
+    if isinstance(decision, HoldOutcome):
+        return "granted" if decision.fresh else "repeated"
+    return "denied" if isinstance(decision, Denied) else "refused"
 
 
 def _give_back(
@@ -227,6 +236,8 @@ async def end(tx: Tx, endings: Mapping[HoldKey, Ending], now: datetime) -> dict[
             if row.state == "expired"
         ]
         found |= await _end(tx, [(*row, *endings[row[:2]], now) for row in old])
+    for state, count in Tally(endings[row[:2]].state for row in found).items():
+        tx.note(HOLDS, state, by=count)
     return {row[:2]: parts_of(*row) for row in found}
 
 

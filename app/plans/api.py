@@ -22,7 +22,7 @@ from app.access.api import (
     page_of,
     place_of,
 )
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.db.engine import Tx
 from app.plans.periods import Terms, calendar_months, period_of
@@ -37,6 +37,7 @@ from app.plans.subscriptions import (
 )
 
 router = APIRouter(route_class=JsonRoute)
+KIND = "plan"
 PlanName = Annotated[Name, StringConstraints(max_length=128)]
 
 
@@ -94,15 +95,17 @@ def plan_out(plan: PlanRow) -> PlanOut:
 
 
 @router.post("/v1/plans", status_code=201, tags=["plans"])
-async def create(body: PlanIn, key: Manager, db: Db, clock: Now) -> PlanOut:
+async def create(body: PlanIn, key: Manager, db: Db, clock: Now, note: Note) -> PlanOut:
     """Make a plan; 409 if another one has the name."""
     require_user(key, None)
     now = clock.now()
-    return plan_out(
-        await db.write(
-            lambda tx: add_plan(tx, body.name, is_default=body.default, now=now), alone=True
-        )
-    )
+
+    async def work(tx: Tx) -> PlanOut:
+        made = plan_out(await add_plan(tx, body.name, is_default=body.default, now=now))
+        await note(tx, "create", KIND, made.id, None, made)
+        return made
+
+    return await db.write(work, alone=True)
 
 
 @router.get("/v1/plans", tags=["plans"])
@@ -125,28 +128,34 @@ async def get(plan_id: Id, key: Reader, db: Db) -> PlanOut:
 
 
 @router.put("/v1/plans/{plan_id}", tags=["plans"])
-async def put(plan_id: Id, body: PlanPut, key: Manager, db: Db, clock: Now) -> PlanOut:
+async def put(plan_id: Id, body: PlanPut, key: Manager, db: Db, clock: Now, note: Note) -> PlanOut:
     """Name a plan, and say whether it is the default; 409 if then none would be."""
     require_user(key, None)
     now = clock.now()
     sent = body.model_fields_set
 
-    async def work(tx: Tx) -> PlanRow:
-        return await change_plan(
+    async def work(tx: Tx) -> PlanOut:
+        before = plan_out(await get_plan(tx, plan_id))
+        changed = await change_plan(
             tx,
             plan_id,
             name=body.name if "name" in sent else None,
             is_default=body.default if "default" in sent else None,
             now=now,
         )
+        after = plan_out(changed)
+        await note(tx, "change", KIND, plan_id, before, after)
+        return after
 
-    return plan_out(await db.write(work, alone=True))
+    return await db.write(work, alone=True)
 
 
 @router.patch("/v1/plans/{plan_id}", tags=["plans"])
-async def patch(plan_id: Id, body: PlanPatch, key: Manager, db: Db, clock: Now) -> PlanOut:
+async def patch(
+    plan_id: Id, body: PlanPatch, key: Manager, db: Db, clock: Now, note: Note
+) -> PlanOut:
     """Change what is named of a plan."""
-    return await put(plan_id, body, key, db, clock)
+    return await put(plan_id, body, key, db, clock, note)
 
 
 # ---- subscriptions ----------------------------------------------------------------------------

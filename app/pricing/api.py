@@ -10,7 +10,7 @@ from app.access.api import Body, Instant, JsonRoute, Name, Page, PageSize, Provi
 from app.access.deps import Now, Reader, needs
 from app.access.guard import require_user
 from app.access.keys import Key
-from app.core.errors import Forbidden, InvalidInput, NotFound
+from app.core.errors import InvalidInput, NotFound
 from app.core.money import to_usd
 from app.pricing.entries import ALWAYS, MIDNIGHT
 from app.pricing.known import Prices
@@ -26,19 +26,8 @@ def prices(request: Request) -> Prices:
     return found
 
 
-_checker, _reader = needs("check"), needs("read")
-
-
-async def checks_or_reads(request: Request) -> Key:
-    """The caller's key, with the scope `check` or `read`."""
-    try:
-        return await _checker(request)
-    except Forbidden:
-        return await _reader(request)
-
-
 Known = Annotated[Prices, Depends(prices)]
-Estimator = Annotated[Key, Depends(checks_or_reads)]
+Estimator = Annotated[Key, Depends(needs("check", "read"))]
 Short = Annotated[str, StringConstraints(max_length=64)]
 Text = Annotated[str, StringConstraints(max_length=512)]
 

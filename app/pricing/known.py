@@ -6,6 +6,7 @@ from app.db.engine import Tx
 from app.pricing.catalog import Catalog
 from app.pricing.guard import medians
 from app.pricing.leaves import Rate
+from app.pricing.names import provider_id
 from app.pricing.rows import PriceList
 from app.pricing.store import active_version, load_aliases, load_list, load_overrides
 
@@ -19,12 +20,13 @@ class Prices:
     another version is in force. A list that is given stays until the database has one.
     """
 
-    __slots__ = ("_medians", "_reloads", "catalog")
+    __slots__ = ("_medians", "_providers", "_reloads", "catalog")
 
     def __init__(self, catalog: Catalog | None = None) -> None:
         self.catalog = catalog or Catalog(NOTHING)
         self._reloads = 0
         self._medians: tuple[PriceList, Mapping[str, Rate]] | None = None
+        self._providers: tuple[PriceList, frozenset[str]] | None = None
 
     @property
     def are_known(self) -> bool:
@@ -37,6 +39,17 @@ class Prices:
         if self._medians is None or self._medians[0] is not price_list:
             self._medians = (price_list, medians(price_list))
         return self._medians[1]
+
+    def label_of(self, provider: str) -> str:
+        """The catalogue's name of a provider; `other` for one whose models it does not list."""
+        price_list = self.catalog.price_list
+        if self._providers is None or self._providers[0] is not price_list:
+            known = frozenset(one.provider for one in price_list.listings)
+            self._providers = (price_list, known)
+        if provider in self._providers[1]:
+            return provider
+        found = provider_id(provider)
+        return found if found in self._providers[1] else "other"
 
     async def reload(self, tx: Tx, _changed: set[str]) -> None:
         """Take over what changed."""

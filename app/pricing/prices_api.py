@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.access.api import Body, Id, Instant, JsonRoute, Name, Page, PageSize, Provider, printable
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.access.keys import Key
 from app.core.counters import MICROS_PER_SECOND, SECONDS
@@ -25,6 +25,7 @@ from app.pricing.store import Stored, find_entries, versions
 from app.pricing.write import add_alias, add_override, list_aliases, retire_alias, retire_override
 
 router = APIRouter(route_class=JsonRoute, tags=["prices"])
+KIND, ALIAS = "price", "model_alias"
 PriceId = Annotated[str, Path(min_length=1, max_length=600), AfterValidator(printable)]
 Model = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(printable)]
 Usd = Annotated[str, StringConstraints(min_length=1, max_length=40)]
@@ -248,7 +249,9 @@ def _stored_out(stored: Stored) -> PriceOut:
 
 
 @router.post("/v1/prices", status_code=201)
-async def create(body: PriceIn, key: Manager, db: Db, known: Known, clock: Now) -> PriceOut:
+async def create(
+    body: PriceIn, key: Manager, db: Db, known: Known, clock: Now, note: Note
+) -> PriceOut:
     """State a price. It applies from the next batch on, in every process, to calls of its time.
 
     What was charged before stays as it was. A rate that is a thousand times the model's own one, or
@@ -262,8 +265,13 @@ async def create(body: PriceIn, key: Manager, db: Db, known: Known, clock: Now) 
         if draft.match == "exact" and "*" not in (draft.provider, draft.model):
             own = known.catalog.resolve(draft.provider, draft.model, now)
         raise_if(suspicions(draft, own_rates(own), known.usual()))
-    made = await db.write(lambda tx: add_override(tx, draft, now, key.id), alone=True)
-    return _override_out(made)
+
+    async def work(tx: Tx) -> PriceOut:
+        made = _override_out(await add_override(tx, draft, now, key.id))
+        await note(tx, "create", KIND, made.id, None, made)
+        return made
+
+    return await db.write(work, alone=True)
 
 
 @router.get("/v1/prices")
@@ -332,7 +340,7 @@ async def get_price(price_id: PriceId, key: Reader, db: Db, known: Known) -> Pri
 
 
 @router.delete("/v1/prices/{price_id:path}", status_code=204)
-async def delete_price(price_id: PriceId, key: Manager, db: Db, clock: Now) -> None:
+async def delete_price(price_id: PriceId, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """Retire a stated price. Events keep the cost that they were rated with."""
     now = clock.now()
 
@@ -343,6 +351,8 @@ async def delete_price(price_id: PriceId, key: Manager, db: Db, clock: Now) -> N
                 raise NotFound("no such price", id=price_id)
             require_user(key, found.user_id)
         await retire_override(tx, price_id, now, key.id)
+        before = None if found is None else _stored_out(found)
+        await note(tx, "delete", KIND, price_id, before, None)
 
     await db.write(work, alone=True)
 
@@ -392,7 +402,7 @@ class AliasOut(BaseModel):
 
 
 @router.post("/v1/model-aliases", status_code=201)
-async def create_alias(body: AliasIn, key: Manager, db: Db, clock: Now) -> AliasOut:
+async def create_alias(body: AliasIn, key: Manager, db: Db, clock: Now, note: Note) -> AliasOut:
     """Say which model a name means, an Azure deployment's for instance.
 
     Said again, the newer one holds.
@@ -407,11 +417,15 @@ async def create_alias(body: AliasIn, key: Manager, db: Db, clock: Now) -> Alias
         ]
     )
     now = clock.now()
-    alias, made_at = await db.write(
-        lambda tx: add_alias(tx, body.provider, body.model, body.resolves_to, now, key.id),
-        alone=True,
-    )
-    return AliasOut(**alias._asdict(), created_at=made_at)
+
+    async def work(tx: Tx) -> AliasOut:
+        said = (body.provider, body.model, body.resolves_to)
+        alias, made_at = await add_alias(tx, *said, now, key.id)
+        made = AliasOut(**alias._asdict(), created_at=made_at)
+        await note(tx, "create", ALIAS, made.id, None, made)
+        return made
+
+    return await db.write(work, alone=True)
 
 
 @router.get("/v1/model-aliases")
@@ -432,8 +446,16 @@ async def list_all_aliases(
 
 
 @router.delete("/v1/model-aliases/{alias_id}", status_code=204)
-async def delete_alias(alias_id: Id, key: Manager, db: Db, clock: Now) -> None:
+async def delete_alias(alias_id: Id, key: Manager, db: Db, clock: Now, note: Note) -> None:
     """From the answer on, the name means nothing but itself."""
     require_user(key, None)
     now = clock.now()
-    await db.write(lambda tx: retire_alias(tx, alias_id, now, key.id), alone=True)
+
+    async def work(tx: Tx) -> None:
+        known = {alias.id: (alias, at) for alias, at in await list_aliases(tx)}
+        await retire_alias(tx, alias_id, now, key.id)
+        alias, made_at = known[alias_id]
+        before = AliasOut(**alias._asdict(), created_at=made_at)
+        await note(tx, "delete", ALIAS, alias_id, before, None)
+
+    await db.write(work, alone=True)

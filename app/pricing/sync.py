@@ -5,7 +5,7 @@ Everything is compiled before anything is written, and what was charged before s
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import NamedTuple
@@ -51,6 +51,10 @@ def _quiet(_: str) -> None:
     pass
 
 
+Also = Callable[[Tx, Version | None, Version], Awaitable[None]]
+"""What else is done in the transaction: told the list that was in force, and the one that is."""
+
+
 async def sync(
     db: Database,
     price_list: PriceList,
@@ -62,6 +66,7 @@ async def sync(
     dry_run: bool = False,
     compiles: bool = False,
     tell: Callable[[str], None] = _quiet,
+    also: Also | None = None,
 ) -> Synced:
     """Put a price list in force; nothing happens where it is in force already.
 
@@ -105,18 +110,24 @@ async def sync(
         if active is not None:
             Catalog(fresh).compile_all()
         tell("writing")
-        if await db.write(partial(_put, version, fresh, active), alone=True, within_s=WRITE_S):
+        if await db.write(
+            partial(_put, version, fresh, active, also), alone=True, within_s=WRITE_S
+        ):
             return Synced(version.id, True, found, (), fresh)
     raise RuntimeError("other price lists were put in force meanwhile")
 
 
-async def _put(version: Version, fresh: PriceList, before: Version | None, tx: Tx) -> bool:
+async def _put(
+    version: Version, fresh: PriceList, before: Version | None, also: Also | None, tx: Tx
+) -> bool:
     """Put a version in force, if the one before it is still the one that it was made from."""
     if await active_version(tx) != before:
         return False
     await save_version(tx, version, fresh)
     await activate(tx, version.id, version.imported_at, version.created_by)
     await announce(tx, "prices", version.id, version.imported_at)
+    if also is not None:
+        await also(tx, before, version)
     return True
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.api import Body, JsonRoute, UserId
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.core.money import to_usd
 from app.db.engine import Tx
@@ -23,6 +23,7 @@ from app.retention.summary import Group, Result
 from app.retention.wrap import Parts, foresee, wrap
 
 router = APIRouter(route_class=JsonRoute, tags=["retention"])
+KIND, EVERYONE = "retention", "everyone"
 MAX_ROWS, MAX_DAYS = 100_000_000, 36_500
 WAIT_S = 5.0
 """How long a wrap that is asked for waits for one that is running."""
@@ -111,7 +112,13 @@ async def get_default(key: Reader, db: Db, parts: Wrapping) -> RetentionOut:
 
 @router.put("/v1/retention")
 async def put_default(
-    body: DefaultRetentionIn, key: Manager, db: Db, clock: Now, parts: Wrapping, days: WindowDays
+    body: DefaultRetentionIn,
+    key: Manager,
+    db: Db,
+    clock: Now,
+    parts: Wrapping,
+    days: WindowDays,
+    note: Note,
 ) -> RetentionOut:
     """Set how long detailed rows are kept for everyone.
 
@@ -123,7 +130,9 @@ async def put_default(
     async def work(tx: Tx) -> RetentionOut:
         known = await policies(tx, parts.by_default)
         await set_policy(tx, None, _merged(known.everyone, body, days), clock.now())
-        return _out(await policies(tx, parts.by_default))
+        after = _out(await policies(tx, parts.by_default))
+        await note(tx, "change", KIND, EVERYONE, _out(known), after)
+        return after
 
     return await db.write(work, alone=True)
 
@@ -137,7 +146,13 @@ async def get_own(user_id: UserId, key: Reader, db: Db, parts: Wrapping) -> Rete
 
 @router.put("/v1/retention/users/{user_id:path}")
 async def put_own(
-    user_id: UserId, body: RetentionIn, key: Manager, db: Db, clock: Now, parts: Wrapping
+    user_id: UserId,
+    body: RetentionIn,
+    key: Manager,
+    db: Db,
+    clock: Now,
+    parts: Wrapping,
+    note: Note,
 ) -> RetentionOut:
     """Give a user a retention of their own; what is left out is as everyone's is now."""
     require_user(key, user_id)
@@ -146,16 +161,27 @@ async def put_own(
         known = await policies(tx, parts.by_default, [user_id])
         now_theirs = known.of(user_id)._replace(keep_ids_days=None)
         await set_policy(tx, user_id, _merged(now_theirs, body, 0), clock.now())
-        return _out(await policies(tx, parts.by_default, [user_id]), user_id)
+        after = _out(await policies(tx, parts.by_default, [user_id]), user_id)
+        await note(tx, "change", KIND, f"user:{user_id}", _out(known, user_id), after)
+        return after
 
     return await db.write(work, alone=True)
 
 
 @router.delete("/v1/retention/users/{user_id:path}", status_code=204)
-async def delete_own(user_id: UserId, key: Manager, db: Db, clock: Now) -> None:
+async def delete_own(
+    user_id: UserId, key: Manager, db: Db, clock: Now, parts: Wrapping, note: Note
+) -> None:
     """Have everyone's retention hold for this user again."""
     require_user(key, user_id)
-    await db.write(lambda tx: unset_policy(tx, user_id, clock.now()), alone=True)
+
+    async def work(tx: Tx) -> None:
+        before = _out(await policies(tx, parts.by_default, [user_id]), user_id)
+        await unset_policy(tx, user_id, clock.now())
+        after = _out(await policies(tx, parts.by_default, [user_id]), user_id)
+        await note(tx, "delete", KIND, f"user:{user_id}", before, after)
+
+    await db.write(work, alone=True)
 
 
 # ---- wrapping now -----------------------------------------------------------------------------
@@ -257,6 +283,7 @@ async def wrap_now(
     user_id: UserId,
     key: Manager,
     parts: Wrapping,
+    note: Note,
     dry_run: Annotated[bool, Query(description="Say what would be wrapped, and stop.")] = False,
 ) -> WrapOut:
     """Wrap a user's log as far as their retention asks for it; a job does the same by itself.
@@ -269,4 +296,5 @@ async def wrap_now(
     require_user(key, user_id)
     if dry_run:
         return wrap_out(await foresee(parts, user_id))
+    await parts.db.write(lambda tx: note(tx, "wrap", "log", user_id, None, None))
     return wrap_out((await wrap(parts, [user_id], wait_s=WAIT_S))[0])

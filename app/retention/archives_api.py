@@ -17,9 +17,10 @@ from app.access.api import (
     place_of,
     printable,
 )
-from app.access.deps import Db, Manager, Now, Reader
+from app.access.deps import Db, Manager, Note, Now, Reader
 from app.access.guard import require_user
 from app.core.money import to_usd
+from app.db.engine import Tx
 from app.retention.archives import ArchiveRow, Asked, get_archive, list_archives
 from app.retention.restore import restore as put_back
 from app.retention.store import ArchiveStore
@@ -174,11 +175,18 @@ async def verify(archive_id: Id, key: Reader, db: Db, store: Store) -> VerifiedO
 
 
 @router.post("/{archive_id}/restore")
-async def restore(archive_id: Id, key: Manager, db: Db, clock: Now, store: Store) -> ArchiveOut:
+async def restore(
+    archive_id: Id, key: Manager, db: Db, clock: Now, store: Store, note: Note
+) -> ArchiveOut:
     """Put the rows back into the log. Every total stays as it is; restored twice, nothing changes.
 
     409 if the file is damaged, with the `problems`. The file stays. Rows that the retention does
     not keep are wrapped again in time.
     """
     require_user(key, None)
-    return archive_out(await put_back(db, store, archive_id, clock.now()))
+
+    async def noted(tx: Tx, before: ArchiveRow, after: ArchiveRow) -> None:
+        states = archive_out(before), archive_out(after)
+        await note(tx, "restore", "archive", archive_id, *states)
+
+    return archive_out(await put_back(db, store, archive_id, clock.now(), noted))

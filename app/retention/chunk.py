@@ -18,6 +18,7 @@ from app.db.engine import Tx
 from app.db.lease import keep
 from app.db.types import table_of
 from app.db.upsert import Insert
+from app.metrics.names import ARCHIVED, WRAPPED
 from app.retention.fold import COLUMNS, Folded
 from app.retention.tables import Archive
 from app.summaries.tables import WrappedUsage
@@ -107,6 +108,8 @@ async def seal(
         if {tuple(row) for row in gone} != {_as_archived(entry) for entry in part}:
             raise Moved
         await asyncio.sleep(0)
+    tx.note(WRAPPED, by=len(entries))
+    tx.note(ARCHIVED)
 
 
 async def _is_sealed(tx: Tx, archive_id: str) -> bool:

@@ -1,7 +1,7 @@
 """Put an archive's rows back into the log, as if they had never left it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +44,17 @@ _charges = Find(
 _archive = table_of(Archive).c
 
 
-async def restore(db: Database, store: ArchiveStore, archive_id: str, now: datetime) -> ArchiveRow:
+Also = Callable[[Tx, ArchiveRow, ArchiveRow], Awaitable[None]]
+"""What else is done in the transaction that puts rows back: told the archive before and after."""
+
+
+async def restore(
+    db: Database,
+    store: ArchiveStore,
+    archive_id: str,
+    now: datetime,
+    also: Also | None = None,
+) -> ArchiveRow:
     """Move the rows of an archive back into the log; one that was restored stays as it is.
 
     Totals, limits and alerts stay as they are: they count the rows in either place. The file stays.
@@ -65,7 +75,14 @@ async def restore(db: Database, store: ArchiveStore, archive_id: str, now: datet
     problems = disagreements(row, facts_of(entries))
     if problems:
         raise _damaged(archive_id, problems)
-    return await db.write(lambda tx: _put_back(tx, archive_id, entries, now), within_s=RESTORING_S)
+
+    async def work(tx: Tx) -> ArchiveRow:
+        done = await _put_back(tx, archive_id, entries, now)
+        if also is not None:
+            await also(tx, row, done)
+        return done
+
+    return await db.write(work, within_s=RESTORING_S)
 
 
 def _is_back(row: ArchiveRow) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from app.core.errors import AppError, InvalidInput, TooLarge, UnsupportedMedia
+from app.metrics.figures import Figures
 from app.web.problems import document, expected, headers_of
 
 BODY_SECONDS = 15.0
@@ -104,6 +105,7 @@ def request_id_of(headers: Mapping[bytes, bytes]) -> str:
 class _Named(NamedTuple):
     """A route with a name in its path, between these two."""
 
+    route: str
     method: str
     before: str
     after: str
@@ -127,11 +129,16 @@ class LeanDoor:
     A route may have one name in braces in its path, which then stands for any text.
     """
 
-    def __init__(self, inner: App, routes: Mapping[tuple[str, str], Handler]) -> None:
-        self._inner = inner
+    def __init__(
+        self,
+        inner: App,
+        routes: Mapping[tuple[str, str], Handler],
+        figures: Figures | None = None,
+    ) -> None:
+        self._inner, self.figures = inner, figures or Figures()
         self._routes = routes
         self._named = [
-            _Named(method, *_around_name(path), handler)
+            _Named(path, method, *_around_name(path), handler)
             for (method, path), handler in routes.items()
             if "{" in path
         ]
@@ -148,9 +155,12 @@ class LeanDoor:
         headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         method, path = scope["method"], scope["path"]
-        handler = self._routes.get((method, path)) or self._by_name(method, path)
+        began_s, route = self.figures.now_s(), path
+        handler = self._routes.get((method, path))
+        if handler is None and (named := self._by_name(method, path)) is not None:
+            handler, route = named.handler, named.route
         if handler is None:
-            await self._pass(scope, receive, send, request_id)
+            await self._pass(scope, receive, send, request_id, headers)
             return
         query = scope["query_string"].decode("latin-1")
         request = LeanRequest(headers, query, receive, scope.get("app"), path)
@@ -169,27 +179,48 @@ class LeanDoor:
             (b"x-request-id", request_id.encode()),
             *extra,
         ]
+        self.figures.request(method, route, status, began_s, headers)
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": body})
 
-    def _by_name(self, method: str, path: str) -> Handler | None:
+    def _by_name(self, method: str, path: str) -> _Named | None:
         for named in self._named:
             if method == named.method and named.in_path(path):
-                return named.handler
+                return named
         return None
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _pass(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: str,
+        headers: Mapping[bytes, bytes],
+    ) -> None:
         scope.setdefault("state", {})["request_id"] = request_id
+        began_s, status = self.figures.now_s(), 500
 
         async def marked(message: Any) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message["headers"] = [
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
                 ]
             await send(message)
 
-        await self._inner(scope, receive, marked)
+        try:
+            await self._inner(scope, receive, marked)
+        finally:
+            self.figures.request(scope["method"], _template(scope), status, began_s, headers)
+
+
+def _template(scope: Scope) -> str | None:
+    """The path of the route that took the request, with names where values stood."""
+    route = scope.get("route")
+    found: str | None = getattr(route, "path_format", None) or getattr(route, "path", None)
+    return found
 
 
 def media_type(request: LeanRequest, allowed: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """Failures on the wire: application/problem+json (RFC 9457)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,6 +15,7 @@ from app.core.errors import (
     LimitReached,
     MethodNotAllowed,
     NotFound,
+    RateLimited,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -22,6 +23,8 @@ from app.core.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+Shown = Callable[[AppError, Request], Response | None]
+"""What a person's browser gets instead of the document; None where a program asked."""
 _BY_STATUS: Mapping[int, type[AppError]] = {
     kind.status: kind
     for kind in (Unauthenticated, NotFound, MethodNotAllowed, TooLarge, UnsupportedMedia)
@@ -46,7 +49,7 @@ def headers_of(error: AppError) -> dict[str, str]:
     found = {"Content-Type": MEDIA_TYPE}
     if isinstance(error, Unavailable):
         found["Retry-After"] = str(error.retry_after_s)
-    elif isinstance(error, LimitReached):
+    elif isinstance(error, LimitReached | RateLimited):
         found["Retry-After"] = str(error.extra.get("retry_after_s", 60))
     elif isinstance(error, Unauthenticated):
         found["WWW-Authenticate"] = "Bearer"
@@ -61,18 +64,20 @@ def expected(error: Exception) -> AppError:
     return AppError("an unexpected error was logged under this request id")
 
 
-def answer(error: AppError, request: Request) -> Response:
+def answer(error: AppError, request: Request, shown: Shown | None = None) -> Response:
     """The problem as a response."""
+    if shown is not None and (found := shown(error, request)) is not None:
+        return found
     request_id = request.scope.get("state", {}).get("request_id", "")
     return Response(document(error, request_id), error.status, headers=headers_of(error))
 
 
-def install(app: FastAPI) -> None:
-    """Answer every failure with a problem document."""
+def install(app: FastAPI, shown: Shown | None = None) -> None:
+    """Answer every failure with a problem document, or with what `shown` makes of it."""
 
     @app.exception_handler(AppError)
     async def on_expected(request: Request, error: AppError) -> Response:
-        return answer(error, request)
+        return answer(error, request, shown)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -85,18 +90,18 @@ def install(app: FastAPI) -> None:
         ]
         first = errors[0]
         detail = f"{first['pointer'].lstrip('/')}: {first['detail']}"
-        return answer(InvalidInput(detail, errors=errors), request)
+        return answer(InvalidInput(detail, errors=errors), request, shown)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         kind = _BY_STATUS.get(error.status_code)
         if kind is None:
             kind = InvalidInput
-        given = answer(kind("" if kind is not InvalidInput else str(error.detail)), request)
+        given = answer(kind("" if kind is not InvalidInput else str(error.detail)), request, shown)
         for name, value in (error.headers or {}).items():
             given.headers[name] = value
         return given
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
-        return answer(expected(error), request)
+        return answer(expected(error), request, shown)

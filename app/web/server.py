@@ -16,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.core.errors import AppError, HeadTooLarge, NotHttp
+from app.metrics.figures import Figures
 from app.web.lean import LeanAnswer, new_request_id, request_id_of
 from app.web.problems import document, expected, headers_of
 
@@ -23,6 +24,9 @@ HEAD_SECONDS = 10.0
 BODY_SECONDS = 15.0
 HEAD_BYTES = 64 * 1024
 SWIFT_BODY_BYTES = 64 * 1024
+LEAVING_SECONDS = 1.0
+"""How long a caller that keeps its connection is given to ask once more, and to be told that this
+was the last answer here, when the process is asked to leave."""
 _STATUS = {
     status.value: b"HTTP/1.1 %d %s\r\n" % (status.value, status.phrase.encode())
     for status in HTTPStatus
@@ -68,6 +72,7 @@ class SwiftAnswer:
     """
 
     __slots__ = (
+        "began_s",
         "body",
         "disconnected",
         "handler",
@@ -78,6 +83,7 @@ class SwiftAnswer:
         "protocol",
         "render",
         "response_complete",
+        "route",
     )
 
     def __init__(
@@ -86,7 +92,9 @@ class SwiftAnswer:
         handler: Swift,
         headers: dict[bytes, bytes],
         keep_alive: bool,
+        route: str,
     ) -> None:
+        self.route, self.began_s = route, protocol.figures.now_s()
         self.protocol = protocol
         self.handler = handler
         self.headers = headers
@@ -113,7 +121,7 @@ class SwiftAnswer:
         head = _STATUS[status] + _JSON % (len(body), request_id)
         for name, value in extra:
             head += name + b": " + value + b"\r\n"
-        self._write(head, body)
+        self._write(status, head, body)
 
     def set_exception(self, error: Exception) -> None:
         """Write the problem document for an error."""
@@ -124,12 +132,13 @@ class SwiftAnswer:
         for name, value in headers_of(problem).items():
             head += f"{name.lower()}: {value}\r\n".encode()
         head += b"content-length: %d\r\nx-request-id: %s\r\n" % (len(body), request_id.encode())
-        self._write(head, body)
+        self._write(problem.status, head, body)
 
-    def _write(self, head: bytes, body: bytes) -> None:
+    def _write(self, status: int, head: bytes, body: bytes) -> None:
         if self.response_complete:
             return
         self.response_complete = True
+        self.protocol.figures.request("POST", self.route, status, self.began_s, self.headers)
         if self.disconnected:
             return
         protocol = self.protocol
@@ -147,6 +156,10 @@ def _unrendered(result: Any) -> LeanAnswer:
     raise RuntimeError("a swift handler must say how its answer is rendered")
 
 
+_NOT_SHOWN = Figures()
+"""Where an application without a lean door is timed."""
+
+
 class _NoEvent:
     def set(self) -> None:
         """Nobody waits."""
@@ -162,10 +175,12 @@ class DoorProtocol(HttpToolsProtocol):
     _idle_since: float | None = None
     _head_bytes = 0
     _in_head = False
+    _leaving = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._routes: dict[bytes, Swift] = getattr(self.app, "swift", {})
+        self.figures: Figures = getattr(self.app, "figures", None) or _NOT_SHOWN
         self._deadline = self.loop.call_later(HEAD_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -194,6 +209,26 @@ class DoorProtocol(HttpToolsProtocol):
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
         elif isinstance(self.cycle, SwiftAnswer) and self.cycle.more_body:
             self._deadline = self.loop.call_later(BODY_SECONDS, self.transport.close)
+
+    def shutdown(self) -> None:
+        """Make what is being answered the last answer; whoever is between two may ask once more.
+
+        Closed at once, a connection breaks under a request that was sent at that moment.
+        """
+        if self._is_owed():
+            self.cycle.keep_alive = False
+        elif not self._leaving:
+            self._leaving = True
+            self.loop.call_later(LEAVING_SECONDS, self._leave)
+
+    def _is_owed(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _leave(self) -> None:
+        if self._is_owed():
+            self.cycle.keep_alive = False
+        elif not self.transport.is_closing():
+            self.transport.close()
 
     # ---- one request ----
 
@@ -243,9 +278,10 @@ class DoorProtocol(HttpToolsProtocol):
         if handler is not None:
             headers = dict(self.headers)
             if self._is_plain(headers):
-                self.cycle = SwiftAnswer(  # type: ignore[assignment]
-                    self, handler, headers, self.parser.should_keep_alive()
-                )
+                stays = self.parser.should_keep_alive() and not self._leaving
+                route = self.url.decode()
+                answer = SwiftAnswer(self, handler, headers, stays, route)
+                self.cycle = answer  # type: ignore[assignment]
                 return
         self._as_asgi()
 
@@ -265,6 +301,8 @@ class DoorProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
+        if self._leaving and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         cycle: Any = self.cycle

@@ -1,0 +1,1 @@
+"""Pages for people: where the money goes, and what may be done about it."""
