@@ -153,7 +153,7 @@ class Lane(ABC):
     async def close(self) -> None:
         """Let the connection go."""
 
-    async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float) -> T:
+    async def write(self, work: Callable[[Tx], Awaitable[T]], *, within_s: float = TIMEOUT_S) -> T:
         """As `Database.write`."""
         return await _attempt(self._writing, work, within_s, self.heard)
 

@@ -35,7 +35,10 @@ def connect(path: str, *, readonly: bool = False) -> apsw.Connection:
     """Open the file the way every connection of ours is opened: durable, WAL, no waiting.
 
     A writer never waits inside SQLite (that would hold up the event loop); the engine retries.
+    A new file is for its owner alone; SQLite gives the files beside it the same mode.
     """
+    with suppress(OSError):  # where a file cannot be made, SQLite says why
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     connection = apsw.Connection(path)
     connection.set_busy_timeout(5000)
     for pragma in PRAGMAS:

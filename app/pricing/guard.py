@@ -62,7 +62,7 @@ def suspicions(
             stated = Fraction(step.nanos, rate.per) * factor
             if stated and not usual / FACTOR < stated < usual * FACTOR:
                 ratio = stated / usual
-                times = f"{float(ratio):.3g} times"
+                times = f"{float(ratio):,.0f} times" if ratio >= 10 else f"{float(ratio):.3g} times"
                 detail = f"{times} {peer}, {to_usd(nanos)} USD per {per}; if meant, send force"
                 wrong.append({"pointer": f"/rates/{escaped(counter)}", "detail": detail})
                 break

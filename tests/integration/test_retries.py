@@ -13,10 +13,11 @@ import pytest
 
 from app.core.clock import FrozenClock
 from app.db import engine
+from app.db.engine import TIMEOUT_S
 from app.main import create_asgi
 from app.pricing.catalog import Catalog
 from app.runtime import Runtime, build
-from tests.conftest import ADMIN, settings_for
+from tests.conftest import ADMIN, PATIENCE_S, settings_for
 from tests.properties.books import assert_balanced, everything_in, log_in
 from tests.properties.dying import Turned, watch_postgres, watch_sqlite
 
@@ -107,6 +108,7 @@ async def test_a_database_that_never_commits_is_503_within_five_seconds_and_reco
     async with client_of(watched) as client:
         assert (await client.post("/v1/events", json=EVENT)).status_code == 201
         before = await everything_in(watched.db)
+        watched.db.patience_s = TIMEOUT_S
         turned.fails = lambda _number: busy if sqlite else POSTGRES_ERRORS["40001"]()
         began = time.monotonic()
         answers = await asyncio.gather(
@@ -120,7 +122,7 @@ async def test_a_database_that_never_commits_is_503_within_five_seconds_and_reco
             assert answer.status_code == 503, answer.text
             assert int(answer.headers["Retry-After"]) >= 1
             assert answer.headers["Content-Type"] == "application/problem+json"
-        turned.fails = lambda _number: None
+        turned.fails, watched.db.patience_s = lambda _number: None, PATIENCE_S
         assert await everything_in(watched.db) == before
         assert (await client.post("/v1/events", json=EVENT | {"id": "2"})).status_code == 201
 
@@ -130,6 +132,7 @@ async def test_a_database_that_does_not_answer_is_503_within_five_seconds(
 ) -> None:
     async with client_of(watched) as client:
         assert (await client.post("/v1/events", json=EVENT)).status_code == 201
+        watched.db.patience_s = TIMEOUT_S
         async with Blocked(db_url):
             began = time.monotonic()
             answers = await asyncio.gather(
@@ -138,6 +141,7 @@ async def test_a_database_that_does_not_answer_is_503_within_five_seconds(
                 client.post("/v1/api-keys", json={"name": "k", "scopes": ["read"]}),
             )
             waited = time.monotonic() - began
+        watched.db.patience_s = PATIENCE_S
         assert [answer.status_code for answer in answers] == [503] * 3
         assert all(answer.headers["Retry-After"] for answer in answers)
         assert waited < 6
