@@ -172,7 +172,7 @@ def _ahead(at: datetime | None, now: datetime) -> datetime | None:
         return None
     aware = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
     if aware <= now:
-        raise InvalidInput.at("/expires_at", "must lie ahead")
+        raise InvalidInput.at("/expires_at", "--expires-at: must lie ahead")
     return aware
 
 

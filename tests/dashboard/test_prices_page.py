@@ -112,7 +112,7 @@ async def test_a_price_off_by_a_thousand_is_asked_about_before_it_is_taken(
     answer = await state(signed_in, **wrong)
     assert answer.status_code == 422
     said = words(answer.text)
-    assert "1e+03 times this model's price in force" in said
+    assert "1,000 times this model's price in force" in said
     assert "send force" not in said
     assert 'name="force"' in answer.text
     assert (await api(signed_in, "GET", "/v1/prices?provider=openai&limit=1"))["items"][0][
