@@ -114,7 +114,7 @@ async def test_signing_out_needs_the_forms_token_and_ends_the_session(
     signed_in: httpx.AsyncClient, runtime: Runtime
 ) -> None:
     csrf = await csrf_of(signed_in)
-    for given in ({}, {"csrf": ""}, {"csrf": "x" + csrf[1:]}, {"csrf": "\u00fc"}):
+    for given in ({}, {"csrf": ""}, {"csrf": csrf.swapcase()}, {"csrf": "\u00fc"}):
         answer = await signed_in.post("/dashboard/sign-out", data=given)
         assert answer.status_code in (403, 415)
         assert await sessions(runtime) == 1
