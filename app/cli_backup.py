@@ -5,11 +5,11 @@ import os
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from sqlalchemy import URL, make_url
+from sqlalchemy import make_url
 
 from app.cli_archives import FINISHED, every_archive
 from app.core.errors import Damaged
@@ -17,10 +17,7 @@ from app.db.backup import copy_into
 from app.db.engine import Database
 from app.retention.archives import ArchiveRow
 from app.retention.places import Place, place_at
-from app.start import PATIENCE_S
-from app.terminal import REFUSALS, DatabaseUrl, console, refuse, settings_from
-
-T = TypeVar("T")
+from app.terminal import DatabaseUrl, as_it_stands, console, refuse, settings_from
 
 
 def backup(
@@ -38,7 +35,8 @@ def backup(
     folder already is not copied again.
     """
     settings = settings_from(database_url=database_url)
-    url = make_url(settings.database_url)
+    database = settings.database_url
+    url = make_url(database)
     if file is None and archives is None:
         refuse("name the file to copy into, or --archives FOLDER")
     if file is not None and url.get_backend_name() != "sqlite":
@@ -50,34 +48,17 @@ def backup(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         if file is not None:
-            _with(url, _copying(file, progress))
-            url = make_url(f"sqlite:///{file}")  # the archives that the copy knows, and no others
+            as_it_stands(database, _copying(file, progress))
+            database = f"sqlite:///{file}"  # the archives that the copy knows, and no others
         found = None
         if archives is not None:
-            found = _with(url, _copying_archives(settings.archive_url, archives, progress))
+            found = as_it_stands(
+                database, _copying_archives(settings.archive_url, archives, progress)
+            )
     if file is not None:
         console.print(f"{file}: {file.stat().st_size:,} bytes, checked", highlight=False)
     if found is not None:
         console.print(f"{archives}: {found:,} archives", highlight=False)
-
-
-def _with(url: URL, act: Callable[[Database], Awaitable[T]]) -> T:
-    """Do something with the database as it stands: what is to be copied is not migrated before."""
-    if url.get_backend_name() == "sqlite" and not os.path.exists(url.database or ""):
-        refuse(f"there is no database at {url.database}")
-
-    async def run() -> T:
-        shown = url.render_as_string(hide_password=False)
-        db = Database.open(shown, pool_size=4, patience_s=PATIENCE_S)
-        try:
-            return await act(db)
-        finally:
-            await db.close()
-
-    try:
-        return asyncio.run(run())
-    except REFUSALS as error:
-        refuse(str(error))
 
 
 def _copying(file: Path, progress: Progress) -> Callable[[Database], Awaitable[None]]:

@@ -200,7 +200,7 @@ def _day(at: datetime | None) -> str:
 def _state(key: Key, now: datetime) -> str:
     if key.revoked_at is not None:
         return f"revoked {_day(key.revoked_at)}"
-    if key.expires_at is not None and key.expires_at <= now:
+    if key.has_expired(now):
         return "expired"
     until = "" if key.expires_at is None else f"until {_day(key.expires_at)}"
     if expires_soon(key, now):

@@ -56,9 +56,9 @@ async def prepare(settings: Settings, clock: Clock, *, interactive: bool = False
         from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
 
         await upgrade(url)
-    await refuse_unsafe(settings)
     db = Database.open(url, pool_size=4, patience_s=PATIENCE_S)
     try:
+        await refuse_unsafe(db, settings)
         price_list = await take_packaged_prices(db, clock)
         if price_list is None:
             price_list = await db.read(load_active)
@@ -90,10 +90,7 @@ async def _link(tx: Tx, settings: Settings, clock: Clock) -> str | None:
     usable = [
         key.id
         for key in await list_keys(tx)
-        if "admin" in key.scopes
-        and key.user_id is None
-        and key.revoked_at is None
-        and (key.expires_at is None or key.expires_at > now)
+        if "admin" in key.scopes and key.user_id is None and key.is_live(now)
     ]
     return await make_link(tx, usable[-1], now) if usable else None
 
@@ -124,18 +121,14 @@ async def take_packaged_prices(db: Database, clock: Clock) -> PriceList | None:
     return found.in_force
 
 
-async def refuse_unsafe(settings: Settings) -> None:
+async def refuse_unsafe(db: Database, settings: Settings) -> None:
     """Do nothing where the database keeps what it acknowledges, or the settings allow otherwise.
 
     Raises:
         NotReadyError: a PostgreSQL that would lose it.
     """
-    db = Database.open(settings.database_url, pool_size=4, patience_s=PATIENCE_S)
-    try:
-        if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
-            await db.read(_durable)
-    finally:
-        await db.close()
+    if db.dialect == "postgresql" and not settings.allow_unsafe_durability:
+        await db.read(_durable)
 
 
 async def _durable(tx: Tx) -> None:

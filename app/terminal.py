@@ -81,21 +81,31 @@ def with_database(
     database_url: str | None, act: Callable[[Database], Awaitable[T]], *, make: bool = False
 ) -> T:
     """Do something with the database, once its schema is this version's; `make` a new one."""
-    settings = settings_from(database_url=database_url)
+    url = settings_from(database_url=database_url).database_url
 
-    url = make_url(settings.database_url)
+    async def at_its_schema(db: Database) -> T:
+        if db.dialect == "sqlite" and await current_revision(url) != NEWEST:
+            from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
+
+            await upgrade(url)
+        await db.read(status_of_schema)
+        return await act(db)
+
+    return as_it_stands(url, at_its_schema, make=make)
+
+
+def as_it_stands(
+    database_url: str, act: Callable[[Database], Awaitable[T]], *, make: bool = False
+) -> T:
+    """As `with_database`, whatever its schema: nothing is migrated."""
+    url = make_url(database_url)
     is_file = url.get_backend_name() == "sqlite"
     if is_file and not make and not os.path.exists(url.database or ""):
         refuse(f"there is no database at {url.database}")
 
     async def run() -> T:
-        if is_file and await current_revision(settings.database_url) != NEWEST:
-            from app.db.upgrade import upgrade  # noqa: PLC0415  (alembic has no part in serving)
-
-            await upgrade(settings.database_url)
-        db = Database.open(settings.database_url, pool_size=4, patience_s=PATIENCE_S)
+        db = Database.open(database_url, pool_size=4, patience_s=PATIENCE_S)
         try:
-            await db.read(status_of_schema)
             return await act(db)
         finally:
             await db.close()

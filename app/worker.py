@@ -18,7 +18,7 @@ from app.db.migrate import NEWEST, current_revision
 from app.jobs import PRESENCE
 from app.runtime import Runtime, build
 from app.settings import Settings
-from app.start import NotReadyError, refuse_unsafe
+from app.start import PATIENCE_S, NotReadyError, refuse_unsafe
 
 PRESENT_FOR = timedelta(seconds=90)
 PRESENT_EVERY_S = 30.0
@@ -46,7 +46,11 @@ async def _ready(settings: Settings) -> None:
             f"the database is at revision {found} and this version needs {NEWEST}: "
             "run `tollgate migrate`"
         )
-    await refuse_unsafe(settings)
+    db = Database.open(settings.database_url, pool_size=4, patience_s=PATIENCE_S)
+    try:
+        await refuse_unsafe(db, settings)
+    finally:
+        await db.close()
 
 
 def _exists(database_url: str) -> None:

@@ -8,7 +8,8 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -214,15 +215,10 @@ async def _within(seconds: float, callers: int, act: Callable[[], Awaitable[None
 # ---- one engine -------------------------------------------------------------------------------
 
 
-async def grow(
-    url: str, engine: str, folder: Path, options: argparse.Namespace, progress: Progress
-) -> Grown:
-    """Fill the database to each size, as far as there is time, and measure at each."""
-    settings = Settings(
-        database_url=url,
-        admin_key=servers.ADMIN_KEY,
-        archive_url=str(folder / f"archives-{engine}"),
-    )
+@asynccontextmanager
+async def at_work(url: str, archives: Path) -> AsyncIterator[Runtime]:
+    """A service's parts on an empty database, with the packaged prices."""
+    settings = Settings(database_url=url, admin_key=servers.ADMIN_KEY, archive_url=str(archives))
     await upgrade(url)
     db = Database.open(url, pool_size=4)
     await take_packaged_prices(db, Clock())
@@ -230,10 +226,18 @@ async def grow(
     runtime = build(settings)
     await runtime.start()
     try:
-        await _give_limits(runtime)
-        return await _grown(runtime, engine, options, progress)
+        yield runtime
     finally:
         await runtime.close()
+
+
+async def grow(
+    url: str, engine: str, folder: Path, options: argparse.Namespace, progress: Progress
+) -> Grown:
+    """Fill the database to each size, as far as there is time, and measure at each."""
+    async with at_work(url, folder / f"archives-{engine}") as runtime:
+        await _give_limits(runtime)
+        return await _grown(runtime, engine, options, progress)
 
 
 async def _grown(

@@ -17,17 +17,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from sqlalchemy import text
 
-from app.core.clock import Clock
 from app.db.engine import Database, Tx
-from app.db.upgrade import upgrade
 from app.retention.policy import Policy
 from app.retention.wrap import wrap
-from app.runtime import build
-from app.settings import Settings
-from app.start import take_packaged_prices
 from app.web.logs import configure
 from benchmarks import servers
-from benchmarks.growth import Garden
+from benchmarks.growth import Garden, at_work
 
 WITHIN_S = 600.0
 DAY = {"sqlite": "timestamp / 86400000000", "postgresql": "date_trunc('day', timestamp)"}
@@ -63,17 +58,8 @@ async def measured(
     url: str, folder: Path, rows: int, pairs: int, progress: Progress
 ) -> list[tuple[float, float]]:
     """Seconds of each wrap and of the bare statements beside it."""
-    settings = Settings(
-        database_url=url, admin_key=servers.ADMIN_KEY, archive_url=str(folder / "archives")
-    )
-    await upgrade(url)
-    db = Database.open(url, pool_size=4)
-    await take_packaged_prices(db, Clock())
-    await db.close()
-    runtime = build(settings)
-    await runtime.start()
-    task = progress.add_task(db.dialect, total=2 * rows * pairs)
-    try:
+    async with at_work(url, folder / "archives") as runtime:
+        task = progress.add_task(runtime.db.dialect, total=2 * rows * pairs)
         garden, found = Garden(runtime, 2 * rows * pairs), []
         parts = runtime.wrap._replace(by_default=Policy(1, 0, None))
         for place in range(pairs):
@@ -86,8 +72,6 @@ async def measured(
             if result.wrapped_events != rows:
                 raise RuntimeError(f"{result.wrapped_events} rows were wrapped instead of {rows}")
         return found
-    finally:
-        await runtime.close()
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -44,6 +44,14 @@ class Key(NamedTuple):
         """Whether the key carries that scope."""
         return scope in self.scopes or "admin" in self.scopes
 
+    def has_expired(self, now: datetime) -> bool:
+        """Whether its time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether it opens something: neither revoked nor expired."""
+        return self.revoked_at is None and not self.has_expired(now)
+
 
 def digest_of(token: str) -> str:
     """What is stored of a key. A fast hash is right for 256 random bits."""
@@ -155,7 +163,7 @@ class KeyRing:
 def _unexpired(key: Key | None, now: datetime) -> Key:
     if key is None:
         raise Unauthenticated("this key is not known, or was revoked")
-    if key.expires_at is not None and key.expires_at <= now:
+    if key.has_expired(now):
         raise Unauthenticated("this key has expired")
     return key
 

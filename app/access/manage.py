@@ -29,9 +29,7 @@ def refuse_environment(key_id: str) -> None:
 
 def expires_soon(key: Key, now: datetime) -> bool:
     """Whether a live key has a week left at most."""
-    if key.expires_at is None or key.revoked_at is not None:
-        return False
-    return now < key.expires_at <= now + SOON
+    return key.is_live(now) and key.has_expired(now + SOON)
 
 
 async def change_key(tx: Tx, known: Key, changed: Key, now: datetime) -> Key:
@@ -66,7 +64,7 @@ async def rotate_key(
     """
     if known.revoked_at is not None:
         raise Conflict("this key was revoked; make a new one", id=known.id)
-    if known.expires_at is not None and known.expires_at <= now:
+    if known.has_expired(now):
         raise Conflict("this key has expired; make a new one", id=known.id)
     if known.replaced_by is not None:
         raise Conflict("this key was replaced before", id=known.id, replaced_by=known.replaced_by)

@@ -10,7 +10,7 @@ from app.alerts.forecast import LOOKING_BACK, History
 from app.core.clock import hour_of
 from app.db.engine import Tx
 from app.limits.known import Rule
-from app.limits.running import calendar
+from app.limits.running import period_for
 from app.limits.windows import window_of
 from app.plans.known import load
 from app.plans.periods import Period
@@ -56,8 +56,7 @@ async def windows_at(
     agreements = await load(tx, {scope[5:] for _, scope, _ in counters if _is_user(scope)})
     found = {}
     for rule, scope, at in counters:
-        agreement = agreements.get(scope[5:]) if _is_user(scope) else None
-        period = calendar(at) if agreement is None else agreement.period_at(at)
+        period = period_for(scope, agreements, at)
         window = window_of(rule.window, at, period, rule.timezone)
         found[rule.id, scope, at] = Period(*window, period.key)
     return found

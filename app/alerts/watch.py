@@ -31,7 +31,7 @@ from app.alerts.standing import Spent, everyones, first_seen, newest_hour, sums_
 from app.core.clock import from_micros, hour_of, to_micros
 from app.db.engine import Database, Tx
 from app.db.lease import mark_of, note
-from app.limits.running import calendar, on_plan
+from app.limits.running import on_plan, period_for
 from app.plans.known import load
 from app.summaries.fold import SEPARATOR
 from app.summaries.tables import HourDimension, HourTotal
@@ -227,9 +227,7 @@ async def _notices(tx: Tx, rule: AlertRuleRow, found: Sequence[Unusual]) -> list
     agreed = await load(tx, {one.scope_key[5:] for one in found if _is_user(one.scope_key)})
     notices = []
     for one in found:
-        agreement = agreed.get(one.scope_key[5:]) if _is_user(one.scope_key) else None
-        at = one.span.start
-        period = calendar(at) if agreement is None else agreement.period_at(at)
+        period = period_for(one.scope_key, agreed, one.span.start)
         notices.append(_notice(rule, one, period.key))
     return notices
 

@@ -11,7 +11,7 @@ from app.db.engine import Tx
 from app.db.types import table_of
 from app.limits.counters import percent_of
 from app.limits.known import Rule, rule_of
-from app.limits.running import calendar
+from app.limits.running import period_for
 from app.limits.tables import Counter, Limit
 from app.limits.windows import window_of
 from app.plans.known import Agreement, load
@@ -97,18 +97,23 @@ async def read_budgets(tx: Tx, scope_key: str | None, now: datetime) -> Budgets:
 async def _counters(
     tx: Tx, where: Sequence[ColumnElement[bool]], scope_key: str | None, now: datetime
 ) -> dict[tuple[str, str, datetime], int]:
-    recent = [
-        and_(_limit.window == window, _counter.window_start >= max(EPOCH, now - longest))
-        for window, longest in LONGEST.items()
-    ]
     query = (
         select(_counter.scope_key, _counter.limit_id, _counter.window_start, _counter.used)
         .join_from(table_of(Counter), table_of(Limit), _limit.id == _counter.limit_id)
-        .where(*where, or_(_limit.window == "lifetime", *recent), _counter.window_start <= now)
+        .where(*where, may_run(now))
     )
     if scope_key is not None:
         query = query.where(_counter.scope_key == scope_key)
     return {(row[0], row[1], row[2]): row[3] for row in await tx.fetch(query)}
+
+
+def may_run(now: datetime) -> ColumnElement[bool]:
+    """Of limits joined with their counters: those whose window may be running. Pure."""
+    recent = [
+        and_(_limit.window == window, _counter.window_start >= max(EPOCH, now - longest))
+        for window, longest in LONGEST.items()
+    ]
+    return and_(_counter.window_start <= now, or_(_limit.window == "lifetime", *recent))
 
 
 def _standing(
@@ -126,9 +131,9 @@ def _standing(
         rule = rules.get(limit_id)
         if rule is None:
             continue
-        own = agreements.get(scope_key[5:]) if scope_key.startswith("user:") else None
-        shared = rule.window == "billing_period" and own is None
-        period = calendar(now) if own is None else own.period_at(now)
+        own = scope_key.startswith("user:") and scope_key[5:] in agreements
+        shared = rule.window == "billing_period" and not own
+        period = period_for(scope_key, agreements, now)
         if shared or window_of(rule.window, now, period, rule.timezone)[0] == start:
             used[scope_key, limit_id] = counted[scope_key, limit_id, start]
     for rule in rules.values():

@@ -24,7 +24,7 @@ from app.db.changes import newest_version
 from app.db.engine import Database, Tx
 from app.db.lease import keep, release, take
 from app.limits.counters import CounterKey, Growth, count
-from app.limits.running import calendar
+from app.limits.running import period_for
 from app.plans.known import load
 from app.summaries.rebuild import (
     Judged,
@@ -234,9 +234,7 @@ async def _growths(tx: Tx, wrong: Sequence[Standing], clock: Clock) -> dict[Coun
     found = {}
     for one in wrong:
         at = clock.now() if one.rule.window == "lifetime" else one.key[2]
-        agreement = agreements.get(one.key[0][5:])
-        period = calendar(at) if agreement is None else agreement.period_at(at)
-        growth = found[one.key] = Growth(one.rule, period.key)
+        growth = found[one.key] = Growth(one.rule, period_for(one.key[0], agreements, at).key)
         growth.amount = one.expected - one.found
     return found
 

@@ -143,11 +143,7 @@ async def _trusted(request: Request, viewer: Viewer, scope: str) -> Viewer:
 
 async def refuse_foreign(request: Request, viewer: Viewer) -> None:
     """Refuse a form that does not carry the token of the viewer's session."""
-    same_token(request.headers.get("x-csrf-token") or (await form(request)).get("csrf", ""), viewer)
-
-
-def same_token(given: str, viewer: Viewer) -> None:
-    """Refuse what is not the token of the viewer's session."""
+    given = request.headers.get("x-csrf-token") or (await form(request)).get("csrf", "")
     if not compare_digest(given.encode("utf-8", "replace"), viewer.csrf.encode()):
         raise Forbidden("this form is not from a page of yours, or too old; load the page again")
 

@@ -104,6 +104,16 @@ def whole_in(text: str, pointer: str) -> int | None:
     return int(plain)
 
 
+def overlap_in(values: Mapping[str, str]) -> dict[str, int]:
+    """How long the old secret goes on, of the field `overlap_h` in hours; nothing is left out.
+
+    Raises:
+        InvalidInput: it is no whole number.
+    """
+    hours = whole_in(values.get("overlap_h", ""), "/overlap_h")
+    return {} if hours is None else {"overlap_s": hours * 3600}
+
+
 def wholes_in(text: str, pointer: str) -> list[int]:
     """Whole numbers with commas or spaces between them.
 

@@ -4,20 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Float, and_, case, cast, or_, select
+from sqlalchemy import Float, case, cast, select
 
-from app.analytics.budgets import LONGEST
-from app.core.clock import EPOCH, Clock
+from app.analytics.budgets import may_run
+from app.core.clock import Clock
 from app.db.engine import Tx
 from app.db.types import table_of
 from app.limits.counters import Level, percent_of
 from app.limits.held import without_expired
 from app.limits.known import Rule, rule_of
-from app.limits.running import calendar
+from app.limits.running import period_for
 from app.limits.tables import Counter, Limit
-from app.limits.windows import window_of
+from app.limits.windows import shown_end, window_of
 from app.plans.known import load
-from app.plans.periods import FAR
 
 CANDIDATES = 200
 _limit, _counter = table_of(Limit).c, table_of(Counter).c
@@ -57,7 +56,7 @@ async def fullest(tx: Tx, clock: Clock, most: int) -> list[Gauge]:
             *(_counter.used, _counter.held),
         )
         .join_from(table_of(Limit), table_of(Counter), _limit.id == _counter.limit_id)
-        .where(_limit.action != "shadow", raised > 0, _may_run(now))
+        .where(_limit.action != "shadow", raised > 0, may_run(now))
         .order_by(share.desc(), _counter.limit_id, _counter.scope_key)
         .limit(CANDIDATES)
     )
@@ -70,8 +69,7 @@ async def fullest(tx: Tx, clock: Clock, most: int) -> list[Gauge]:
     for row in rows:
         rule = rule_of(row[:width]).in_force(now)
         scope_key, start, used, held = row[width:]
-        own = agreements.get(scope_key[5:]) if scope_key.startswith("user:") else None
-        period = calendar(now) if own is None else own.period_at(now)
+        period = period_for(scope_key, agreements, now)
         begins, ends = window_of(rule.window, now, period, rule.timezone)
         shared = rule.window == "billing_period" and not scope_key.startswith("user:")
         if start == begins or (shared and start > begins):
@@ -79,7 +77,7 @@ async def fullest(tx: Tx, clock: Clock, most: int) -> list[Gauge]:
             running[key], levels[key] = (rule, ends), Level(used, held)
     present = await without_expired(tx, levels, clock)
     found = [
-        Gauge(running[key][0], key[0], *level, _shown_end(running[key][1]))
+        Gauge(running[key][0], key[0], *level, shown_end(running[key][1]))
         for key, level in present.items()
     ]
     return _first(found, most)
@@ -87,15 +85,3 @@ async def fullest(tx: Tx, clock: Clock, most: int) -> list[Gauge]:
 
 def _first(found: Sequence[Gauge], most: int) -> list[Gauge]:
     return sorted(found, key=lambda one: (-one.percent, one.rule.id, one.scope_key))[:most]
-
-
-def _shown_end(end: datetime) -> datetime | None:
-    return None if end >= FAR else end
-
-
-def _may_run(now: datetime) -> ColumnElement[bool]:
-    recent = [
-        and_(_limit.window == window, _counter.window_start >= max(EPOCH, now - longest))
-        for window, longest in LONGEST.items()
-    ]
-    return and_(_counter.window_start <= now, or_(_limit.window == "lifetime", *recent))

@@ -15,7 +15,16 @@ from app.core.errors import Conflict, InvalidInput
 from app.dashboard.changes_page import differing
 from app.dashboard.csv_rows import csv_rows
 from app.dashboard.deps import AdminOnly, SeenAll, Viewer, form
-from app.dashboard.filled import Filled, body_of, in_field, instant_in, said, whole_in, wrong
+from app.dashboard.filled import (
+    Filled,
+    body_of,
+    in_field,
+    instant_in,
+    overlap_in,
+    said,
+    whole_in,
+    wrong,
+)
 from app.dashboard.frame import page
 from app.dashboard.moves import Note, cursor_links, see
 
@@ -89,8 +98,7 @@ async def _all(
 
 def _is_live(key: Key, viewer: Viewer) -> bool:
     """Whether a key opens something, and somebody made it: sessions come and go by themselves."""
-    over = key.expires_at is not None and key.expires_at <= viewer.now
-    return key.revoked_at is None and not over and not key.name.startswith(SESSION_OF)
+    return key.is_live(viewer.now) and not key.name.startswith(SESSION_OF)
 
 
 @router.get(KEYS + "/{key_id}")
@@ -117,8 +125,7 @@ async def _one(
         "key.html",
         status=status,
         key=key_out(found, viewer.now, ring.used_since(found)),
-        is_live=found.revoked_at is None
-        and (found.expires_at is None or found.expires_at > viewer.now),
+        is_live=found.is_live(viewer.now),
         scopes=SCOPES,
         expires_at=in_field(found.expires_at),
         made=made,
@@ -205,8 +212,7 @@ async def rotate(
     """Put a new key in the place of this one, which goes on opening for the overlap."""
     values = await form(request)
     try:
-        hours = whole_in(values.get("overlap_h", ""), "/overlap_h")
-        facts = {} if hours is None else {"overlap_s": hours * 3600}
+        facts = overlap_in(values)
         made = await keys_api.rotate(
             key_id,
             body=body_of(RotateIn, facts),

@@ -1,7 +1,7 @@
 """How full limits are now: their fullest counters in the windows that run, many at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, select, union_all
@@ -11,13 +11,12 @@ from app.db.engine import Tx
 from app.limits.counters import CounterKey, Level
 from app.limits.held import without_expired
 from app.limits.known import Rule
-from app.limits.running import calendar
+from app.limits.running import LONGEST, calendar, period_for
 from app.limits.tables import Counter
-from app.limits.windows import window_of
+from app.limits.windows import shown_end, window_of
 from app.plans.known import Agreement, load
-from app.plans.periods import FAR
 
-LONGEST_PERIOD = timedelta(days=368)
+LONGEST_PERIOD = LONGEST["year"]
 CANDIDATES = 20
 """So many of the fullest counters of a plan are looked at, for those whose period runs now."""
 
@@ -64,17 +63,17 @@ async def fills(
     fullest = sorted(levels, key=lambda key: (-levels[key].used, key))
     shown = {key: levels[key] for key in _first(fullest, most)}
     for key, level in (await without_expired(tx, shown, clock)).items():
-        found[key[1]].append(Fill(key[0], *level, _shown_end(ends[key])))
+        found[key[1]].append(Fill(key[0], *level, shown_end(ends[key])))
     for rule in rules:
         if not found[rule.id] and not rule.scope_key.startswith("plan:"):
             end = _window(rule, rule.scope_key, agreements, now)[1]
-            found[rule.id] = [Fill(rule.scope_key, 0, 0, _shown_end(end))]
+            found[rule.id] = [Fill(rule.scope_key, 0, 0, shown_end(end))]
     return found
 
 
 def reset_of(rule: Rule, now: datetime) -> datetime | None:
     """When the running window of a limit ends for whoever has calendar months; None for never."""
-    return _shown_end(_window(rule, "", {}, now)[1])
+    return shown_end(_window(rule, "", {}, now)[1])
 
 
 def _first(keys: Iterable[CounterKey], most: int) -> Iterable[CounterKey]:
@@ -119,9 +118,7 @@ def _part(
 def _window(
     rule: Rule, scope_key: str, agreements: Mapping[str, Agreement], now: datetime
 ) -> tuple[datetime, datetime]:
-    own = agreements.get(scope_key[5:]) if _is_users(scope_key) else None
-    period = calendar(now) if own is None else own.period_at(now)
-    return window_of(rule.window, now, period, rule.timezone)
+    return window_of(rule.window, now, period_for(scope_key, agreements, now), rule.timezone)
 
 
 def _is_users(scope_key: str) -> bool:
@@ -134,7 +131,3 @@ def _is_shared(rule: Rule) -> bool:
         "user",
         "plan",
     )
-
-
-def _shown_end(end: datetime) -> datetime | None:
-    return None if end >= FAR else end

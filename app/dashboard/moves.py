@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.responses import RedirectResponse
 
 from app.access.deps import Noted
-from app.dashboard.deps import Viewer, form, same_token, seen, seen_all
+from app.dashboard.deps import Viewer, refuse_foreign, seen, seen_all
 from app.dashboard.frame import HEADERS
 
 
@@ -27,8 +27,7 @@ Note = Annotated[NotedHere, Depends(NotedHere)]
 
 async def seen_all_here(request: Request, viewer: Annotated[Viewer, Depends(seen_all)]) -> Viewer:
     """A viewer who may read, and whose form comes from a page of theirs."""
-    given = request.headers.get("x-csrf-token") or (await form(request)).get("csrf", "")
-    same_token(given, viewer)
+    await refuse_foreign(request, viewer)
     return viewer
 
 

@@ -22,6 +22,7 @@ from app.dashboard.overview import (
     read_standing,
 )
 from app.dashboard.span import Span, piece_label, span_from
+from app.dashboard.user_tables import columns
 from app.dashboard.users import Listed, Used, Wanted, list_users
 from app.db.engine import Tx
 from app.settings import Settings
@@ -34,34 +35,34 @@ MOST_SERIES = 8
 Measure = Callable[[Sums], int]
 Rows = list[dict[str, Any]]
 
-MODEL_COLUMNS: dict[str, list[dict[str, str]]] = {
-    "cost": [
-        {"name": "Model", "key": "model"},
-        {"name": "Spend", "key": "spend", "align": "right"},
-        {"name": "Share", "key": "share", "align": "right"},
-        {"name": "Calls", "key": "calls", "align": "right"},
-    ],
-    "tokens": [
-        {"name": "Model", "key": "model"},
-        {"name": "Tokens", "key": "tokens", "align": "right"},
-        {"name": "Share", "key": "share", "align": "right"},
-        {"name": "Cached", "key": "cached", "align": "right"},
-    ],
+MODEL_COLUMNS = {
+    "cost": columns(
+        ("Model", "model", "left"),
+        ("Spend", "spend", "right"),
+        ("Share", "share", "right"),
+        ("Calls", "calls", "right"),
+    ),
+    "tokens": columns(
+        ("Model", "model", "left"),
+        ("Tokens", "tokens", "right"),
+        ("Share", "share", "right"),
+        ("Cached", "cached", "right"),
+    ),
 }
-USER_COLUMNS = [
-    {"name": "User", "key": "user"},
-    {"name": "Spend", "key": "spend", "align": "right"},
-    {"name": "Share", "key": "share", "align": "right"},
-    {"name": "Calls", "key": "calls", "align": "right"},
-    {"name": "Tokens", "key": "tokens", "align": "right"},
-]
-ENDPOINT_COLUMNS = [
-    {"name": "Endpoint", "key": "endpoint"},
-    {"name": "Calls", "key": "calls", "align": "right"},
-    {"name": "Errors", "key": "errors", "align": "right"},
-    {"name": "Latency", "key": "latency", "align": "right"},
-    {"name": "Spend", "key": "spend", "align": "right"},
-]
+USER_COLUMNS = columns(
+    ("User", "user", "left"),
+    ("Spend", "spend", "right"),
+    ("Share", "share", "right"),
+    ("Calls", "calls", "right"),
+    ("Tokens", "tokens", "right"),
+)
+ENDPOINT_COLUMNS = columns(
+    ("Endpoint", "endpoint", "left"),
+    ("Calls", "calls", "right"),
+    ("Errors", "errors", "right"),
+    ("Latency", "latency", "right"),
+    ("Spend", "spend", "right"),
+)
 
 router = APIRouter(include_in_schema=False)
 

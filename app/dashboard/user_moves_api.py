@@ -8,7 +8,7 @@ from app.access.guard import require
 from app.alerts.read import mark_read
 from app.core.errors import AppError, Conflict, IdReused, InvalidInput
 from app.dashboard.corrected import correction_said, order_of
-from app.dashboard.deps import Managing, Seen, Viewer, form, same_token
+from app.dashboard.deps import Managing, Seen, Viewer, form, refuse_foreign
 from app.dashboard.filled import wrong
 from app.dashboard.moves import Note, see
 from app.dashboard.user_around import USER, allowed, home_of
@@ -109,9 +109,8 @@ def _event_of(request: Request, end: str) -> str:
 
 async def own_form(request: Request, viewer: Viewer) -> dict[str, str]:
     """The form that was posted, refused unless it is from a page of the viewer's session."""
-    values = await form(request)
-    same_token(request.headers.get("x-csrf-token") or values.get("csrf", ""), viewer)
-    return values
+    await refuse_foreign(request, viewer)
+    return await form(request)
 
 
 @router.post(USER + "/alerts/read")

@@ -14,7 +14,7 @@ from app.alerts.webhook_shapes import OverlapIn, TestOut, WebhookIn, WebhookPatc
 from app.alerts.webhooks import Hook, get_webhook
 from app.core.errors import Conflict, InvalidInput
 from app.dashboard.deps import Managing, SeenAll, Viewer, form
-from app.dashboard.filled import Filled, body_of, said, scope_in, whole_in, wrong
+from app.dashboard.filled import Filled, body_of, overlap_in, said, scope_in, wrong
 from app.dashboard.frame import page
 from app.dashboard.moves import Note, cursor_links, see
 from app.dashboard.webhooks_page import Sent, sent_to, shown_hooks
@@ -194,8 +194,7 @@ async def rotate(
     """Give the webhook a new secret, shown on the page that answers and never again."""
     values = await form(request)
     try:
-        hours = whole_in(values.get("overlap_h", ""), "/overlap_h")
-        facts = {} if hours is None else {"overlap_s": hours * 3600}
+        facts = overlap_in(values)
         made = await webhook_api.rotate(
             webhook_id,
             body=body_of(OverlapIn, facts),

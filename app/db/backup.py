@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from app.core.errors import Damaged, Unavailable
+from app.core.folders import sync_folder
 from app.db.engine import Database, Tx
 
 WITHIN_S = 24 * 3600.0
@@ -31,7 +32,7 @@ async def copy_into(db: Database, target: Path, tell: Tell) -> None:
     try:
         await db.read(lambda tx: _copied(tx, part, tell), within_s=WITHIN_S)
         os.link(part, target)  # unlike a rename, it never replaces a file that came meanwhile
-        _sync(target.parent)
+        sync_folder(target.parent)
     finally:
         _removed(part)
 
@@ -73,11 +74,3 @@ async def _copied(tx: Tx, part: Path, tell: Tell) -> None:
 
 def _problems(copy: apsw.Connection) -> list[str]:
     return [str(row[0]) for row in copy.execute("PRAGMA quick_check(5)")]
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

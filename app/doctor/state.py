@@ -34,11 +34,7 @@ async def schema(patient: Patient) -> list[Finding]:
 async def keys(patient: Patient) -> list[Finding]:
     """Keys that expire soon, and whether anybody may still manage."""
     now = patient.clock.now()
-    live = [
-        key
-        for key in await patient.db.read(list_keys)
-        if key.revoked_at is None and (key.expires_at is None or key.expires_at > now)
-    ]
+    live = [key for key in await patient.db.read(list_keys) if key.is_live(now)]
     found = [
         Finding(
             KEYS,

@@ -11,7 +11,7 @@ from app.limits.counters import Step
 from app.limits.known import Rule
 from app.limits.tables import Counter, HoldAmount
 from app.limits.windows import window_of
-from app.plans.known import load
+from app.plans.known import Agreement, load
 from app.plans.periods import Period, calendar_months, period_of
 from app.plans.tables import Subscription
 from app.summaries.fold import SEPARATOR
@@ -106,10 +106,7 @@ async def running(
         shared = sorted({agreement.period_at(now) for agreement in sharing.values()})
     found = {}
     for scope in scopes:
-        periods = shared
-        if scope.startswith("user:"):
-            agreement = agreements.get(scope[5:])
-            periods = [calendar(now) if agreement is None else agreement.period_at(now)]
+        periods = [period_for(scope, agreements, now)] if scope.startswith("user:") else shared
         windows = (
             Period(*window_of(rule.window, now, one, rule.timezone), one.key) for one in periods
         )
@@ -137,6 +134,12 @@ async def standing_steps(tx: Tx, rule: Rule, now: datetime) -> list[Step]:
 def calendar(moment: datetime) -> Period:
     """The calendar month in UTC, for what is nobody's billing period."""
     return period_of(moment, calendar_months(""))
+
+
+def period_for(scope_key: str, agreements: Mapping[str, Agreement], moment: datetime) -> Period:
+    """The billing period of whom a counter counts for: a user's own, else the calendar month."""
+    own = agreements.get(scope_key[5:]) if scope_key.startswith("user:") else None
+    return calendar(moment) if own is None else own.period_at(moment)
 
 
 def counters_of(rule: Rule) -> list[ColumnElement[bool]]:

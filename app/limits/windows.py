@@ -55,6 +55,11 @@ def window_of(
     raise ValueError(f"no such window: {window}")
 
 
+def shown_end(end: datetime) -> datetime | None:
+    """When a window ends, as it is shown; None for one that never does."""
+    return None if end >= FAR else end
+
+
 def _zoned(window: str, moment: datetime, timezone: str) -> tuple[datetime, datetime]:
     if window == "minute":
         return _clocked(moment, _MINUTE, timezone)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app.core.errors import Damaged, Unavailable
+from app.core.folders import sync_folder
 
 MAX_BYTES = 1 << 28
 """A file beyond this is none of ours."""
@@ -58,7 +59,7 @@ class Folder:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, target)
-            _sync(target.parent)
+            sync_folder(target.parent)
         except BaseException:
             with suppress(OSError):
                 part.unlink()
@@ -80,7 +81,7 @@ class Folder:
         for one in (target, _part_of(target)):
             one.unlink(missing_ok=True)
         if target.parent.is_dir():
-            _sync(target.parent)
+            sync_folder(target.parent)
             with suppress(OSError):  # other archives lie there
                 target.parent.rmdir()
 
@@ -96,15 +97,7 @@ def _make(folder: Path) -> None:
     _make(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir()
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
+    sync_folder(folder.parent)
 
 
 class Bucket:

@@ -16,6 +16,7 @@ import httpx
 
 from tollgate_client.backoff import asked_pause_s, pause_s
 from tollgate_client.errors import QueueFull
+from tollgate_client.exchange import object_in
 from tollgate_client.queues import Batch, Queue
 from tollgate_client.stats import Tally
 
@@ -226,7 +227,7 @@ class Delivery:
         if len(body) >= GZIP_FROM:
             body, headers["Content-Encoding"] = gzip.compress(body, 5), "gzip"
         answer = http.post("/v1/events", content=body, headers=headers)
-        said = _object(answer)
+        said = object_in(answer)
         if isinstance(said.get("results"), list):
             for one in said["results"]:
                 refusals.append((lines[one["index"]], one))
@@ -252,14 +253,6 @@ class Delivery:
                 stray()
             except QueueFull as error:
                 logger.error("event.dropped reason=%s", error)
-
-
-def _object(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        said = answer.json()
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _buried(line: bytes, why: dict[str, Any]) -> bytes:

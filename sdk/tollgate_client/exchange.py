@@ -38,7 +38,7 @@ class _Course:
 
     def heard(self, answer: httpx.Response) -> dict[str, Any] | None:
         """What it says; None if it is worth another attempt. Raises what it refuses with."""
-        said = _object(answer)
+        said = object_in(answer)
         status = answer.status_code
         asked = asked_pause_s(answer.headers.get("retry-after"))
         detail = str(said.get("detail") or answer.reason_phrase)
@@ -110,7 +110,8 @@ def _content(question: Question) -> bytes:
     return b"" if question.body is None else json.dumps(question.body, allow_nan=False).encode()
 
 
-def _object(answer: httpx.Response) -> dict[str, Any]:
+def object_in(answer: httpx.Response) -> dict[str, Any]:
+    """The object that an answer holds; empty where it holds none."""
     try:
         said = answer.json()
     except ValueError:
