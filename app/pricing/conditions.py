@@ -13,10 +13,13 @@ NEUTRAL = frozenset({"", "standard", "default", "auto", "on_demand", "none", "no
     "global-standard",
     "globalstandard",
     "not_available",
+    "traffic_type_unspecified",
 }
 """Values that ask for nothing special: `auto` is a request setting, not a billed tier."""
 PRICED_CONDITIONS = ("service_tier", "processing", "speed", "inference_geo", "region")
 """Conditions that move prices at some provider; unanswered by an entry, they make a guess of it."""
+TRAFFIC_TIERS = {"on_demand_priority": "priority", "on_demand_flex": "flex"}
+"""Vertex names the tier in the type of its traffic."""
 SEARCH_CONTEXT = "search_context_size"
 """Where a fee per request depends on it, a call that does not tell it is a guess."""
 
@@ -24,8 +27,14 @@ Conditions = frozenset[Condition]
 
 
 def conditions_of(context: Mapping[str, str]) -> Conditions:
-    """Conditions as price lists spell them: lower case, and `batch` is a kind of processing."""
+    """Conditions as price lists spell them: lower case, and `batch` is a kind of processing.
+
+    A type of traffic that names a tier is that tier, whatever else is said of it.
+    """
     plain = {key: value.strip().lower() for key, value in context.items()}
+    if tier := TRAFFIC_TIERS.get(plain.get("traffic_type", "")):
+        plain = {key: value for key, value in plain.items() if key != "traffic_type"}
+        plain["service_tier"] = tier
     if plain.get("service_tier") == "batch":
         plain |= {"processing": "batch", "service_tier": "standard"}
     return frozenset(plain.items())

@@ -17,7 +17,7 @@ from functools import lru_cache
 from math import gcd
 from typing import NamedTuple
 
-from app.core.counters import COUNTERS, INDEX
+from app.core.counters import COUNTERS, INDEX, Usage
 
 PER_MILLION = 1_000_000
 TOKENS = frozenset(name for name in COUNTERS if name.endswith("_tokens"))
@@ -108,6 +108,19 @@ class Rated(NamedTuple):
     guess: bool
 
 
+class Unrated(NamedTuple):
+    """A leaf without a rate: its counter's place, and how its units are counted."""
+
+    place: int
+    signed: tuple[tuple[int, int], ...]
+
+    def used_by(self, usage: Usage) -> bool:
+        """Whether a usage has some of these units, or parts that overlap so that nobody knows."""
+        if not usage[self.place]:
+            return False
+        return bool(sum([usage[place] * times for place, times in self.signed]))
+
+
 def _alone(unit: str, counter: str) -> Leaf:
     return Leaf(unit, counter, (counter,))
 
@@ -176,13 +189,17 @@ def rated_leaves(rates: Rates, whole: bool = False) -> list[Rated]:
 
 
 @lru_cache(maxsize=256)
-def unrated(names: frozenset[str], whole: bool = False) -> tuple[int, ...]:
-    """Counters that must be zero for a price: a call is a request, the rest is inside another."""
-    rated = {"requests", _WRITE_5M, _REASONING}
-    for leaf in LEAVES:
-        if not names.isdisjoint(_names(leaf, names, whole)):
-            rated.add(leaf.counter)
-    return tuple([place for place, name in enumerate(COUNTERS) if name not in rated])
+def unrated(names: frozenset[str], whole: bool = False) -> tuple[Unrated, ...]:
+    """What must come out as nothing for a price; that a call is a request goes without saying.
+
+    Of a whole only what its parts leave over: where images alone have a rate, output that is all
+    images has a price.
+    """
+    return tuple(
+        Unrated(INDEX[leaf.counter], tuple(leaf.signed().items()))
+        for leaf in LEAVES
+        if leaf.counter != "requests" and names.isdisjoint(_names(leaf, names, whole))
+    )
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from app.pricing.rows import Listing, PriceRow
 
-_PROVIDER = "google"
+_GOOGLE, _OPENAI = "google", "openai"
 """ai.google.dev/gemini-api/docs/pricing: "text / image / video", and where it says so "/ audio"."""
 _SEES = re.compile(
     r"gemini-(?:1\.5|2\.0|2\.5|[3-9]|pro|flash|omni)[.-]"
@@ -20,12 +20,15 @@ _HEARS = re.compile(
     r"|pro-latest|flash-latest|flash-lite-latest)"
     r"(?!.*(?:computer-use|embedding|image|live|native-audio|transcribe|tts))"
 )
+_DRAWS = re.compile(r"(?:chat)?gpt-image-")
+"""OpenAI's image endpoints write nothing but images: their output is the image's tokens."""
 _Pairs = tuple[tuple[str, str], ...]
 _SEEN: _Pairs = (("input_image_tokens", "input_tokens"),)
 _HEARD: _Pairs = (
     ("input_audio_tokens", "input_tokens"),
     ("cache_audio_read_tokens", "cache_read_tokens"),
 )
+_DRAWN: _Pairs = (("output_image_tokens", "output_tokens"),)
 
 
 def with_modalities(listings: Iterable[Listing]) -> Iterator[Listing]:
@@ -34,13 +37,22 @@ def with_modalities(listings: Iterable[Listing]) -> Iterator[Listing]:
     A rate that a row states itself stays.
     """
     for each in listings:
-        if each.provider != _PROVIDER or each.adds:
-            yield each
-            continue
-        follows: _Pairs = _SEEN if _SEES.match(each.model) else ()
-        if _HEARS.match(each.model) and not _hears_dearer(each):
-            follows += _HEARD
-        yield each._replace(rows=tuple(_filled(row, follows) for row in each.rows))
+        follows = () if each.adds else _following(each)
+        if follows:
+            each = each._replace(rows=tuple(_filled(row, follows) for row in each.rows))
+        yield each
+
+
+def _following(listing: Listing) -> _Pairs:
+    """The parts that the provider charges at the rate of their whole."""
+    if listing.provider == _OPENAI:
+        return _DRAWN if _DRAWS.match(listing.model) else ()
+    if listing.provider != _GOOGLE:
+        return ()
+    follows: _Pairs = _SEEN if _SEES.match(listing.model) else ()
+    if _HEARS.match(listing.model) and not _hears_dearer(listing):
+        follows += _HEARD
+    return follows
 
 
 def _hears_dearer(listing: Listing) -> bool:

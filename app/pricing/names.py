@@ -14,6 +14,9 @@ AS_WRITTEN, DATE_DROPPED = "exact name", "date dropped"
 
 PROVIDER_ALIASES: Mapping[str, str] = {
     "ai21labs": "ai21",
+    "alibaba": "dashscope",
+    "alibaba-cloud": "dashscope",
+    "aliyun": "dashscope",
     "amazon": "aws",
     "amazon-bedrock": "aws",
     "anthropic-bedrock": "aws",
@@ -77,6 +80,7 @@ PROVIDER_ALIASES: Mapping[str, str] = {
     "moonshot-ai": "moonshotai",
     "nebius-ai": "nebius",
     "novita-ai": "novita",
+    "open-ai": "openai",
     "open-router": "openrouter",
     "openai-chat": "openai",
     "openai-responses": "openai",
@@ -85,6 +89,7 @@ PROVIDER_ALIASES: Mapping[str, str] = {
     "parallel": "parallel-ai",
     "perplexity-ai": "perplexity",
     "pplx": "perplexity",
+    "qwen": "dashscope",
     "runway": "runwayml",
     "serper-dev": "serper",
     "stability-ai": "stability",
@@ -93,6 +98,7 @@ PROVIDER_ALIASES: Mapping[str, str] = {
     "text-completion-openai": "openai",
     "together-ai": "together",
     "togetherai": "together",
+    "togethercomputer": "together",
     "vercel": "vercel-ai-gateway",
     "vertex": "google",
     "vertex-ai": "google",
@@ -126,6 +132,7 @@ _ARN = re.compile(r"^arn:aws[\w-]*:bedrock:[^/]*/(.+)$")
 _REGION = re.compile(
     r"^(?:us-gov|us|eu|apac|ap|au|jp|in|ca|sa|me|af|mx|global)\.(?=[\w-]+\.)|^[a-z]{2}(?:-gov)?-[a-z]+-\d/"
 )
+_ROUTING = re.compile(r":(?:exacto|floor|nitro|online)$")
 _VENDORED = re.compile(rf"(?:{_REGION.pattern})?(?:[a-z0-9-]+[./])?")
 
 
@@ -208,16 +215,26 @@ def _spellings(provider: str, name: str, lends: Mapping[str, Sequence[str]]) -> 
     for shorter in _without_own_prefixes(provider, name, lends):
         bare, rule = shorter, "provider prefix"
         yield Candidate(provider, bare, rule, sure)
+    yield from _date_spelled_out(provider, bare, "date spelled out", sure)
     for step, told, safe in (
-        (_compact_date, "date spelled out", True),
         (_without_date, DATE_DROPPED, True),
+        (_with_a_point, "version with its point", False),
         (_without_region, "region prefix", False),
+        (_without_routing, "routing suffix", False),
         (_without_tuning, "fine-tune of", False),
     ):
         shorter = step(bare)
         if shorter and shorter != bare:
             bare, rule, sure = shorter, told, sure and safe
             yield Candidate(provider, bare, rule, sure)
+            yield from _date_spelled_out(provider, bare, rule, sure)
+
+
+def _date_spelled_out(provider: str, name: str, rule: str, sure: bool) -> Iterator[Candidate]:
+    """A name with dashes in its date; only beside the name, for most dates are listed compact."""
+    longer = _COMPACT.sub(r"-\1-\2-\3", name)
+    if longer != name:
+        yield Candidate(provider, longer, rule, sure)
 
 
 def _split_provider(name: str) -> tuple[str, str, str]:
@@ -248,8 +265,9 @@ def _without_own_prefixes(
         yield name
 
 
-def _compact_date(name: str) -> str:
-    return _COMPACT.sub(r"-\1-\2-\3", name)
+def _with_a_point(name: str) -> str:
+    """Azure's resource names allow no point: its `gpt-35-turbo-1106` is `gpt-3.5-turbo-1106`."""
+    return re.sub(r"^gpt-35-", "gpt-3.5-", name)
 
 
 def _without_date(name: str) -> str:
@@ -258,6 +276,11 @@ def _without_date(name: str) -> str:
 
 def _without_region(name: str) -> str:
     return _REGION.sub("", name)
+
+
+def _without_routing(name: str) -> str:
+    """Drop how OpenRouter is to choose a host, which may cost more; `:free` is another model."""
+    return _ROUTING.sub("", name)
 
 
 def _without_tuning(name: str) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from fractions import Fraction
 from typing import NamedTuple
 
-from app.core.counters import COUNTERS, MICROS_PER_SECOND, SECONDS, Usage
+from app.core.counters import MICROS_PER_SECOND, SECONDS, Usage
 from app.core.money import divide_half_even, to_usd
 from app.pricing.catalog import UNPRICED, Catalog, Quote
 from app.pricing.compose import compiled_price, compose, rows_of
@@ -99,8 +99,7 @@ def explain_rows(rows: Sequence[PriceRow], usage: Usage, *, override: bool = Fal
     price = compiled_price(found, override)
     cost, _, sure = price.cost(usage)
     if cost is None:
-        missing = tuple(COUNTERS[place] for place in price.unrated if usage[place]) or ("requests",)
-        return Breakdown(None, (), "", missing, False)
+        return Breakdown(None, (), "", price.missing(usage), False)
     above = price.tier_of(usage).above
     tier = "" if above < 0 else f"more than {above} input tokens"
     shares, _ = price.shares(usage)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from app.core.counters import COUNTERS, INDEX, INPUT, MICROS_PER_SECOND, REQUESTS, SECONDS, Usage
 from app.core.money import CEILING, divide_half_even
-from app.pricing.leaves import TOKENS, Rate, Rated, Rates, rated_leaves, unrated
+from app.pricing.leaves import TOKENS, Rate, Rated, Rates, Unrated, rated_leaves, unrated
 
 _WATCHED = tuple(
     INDEX[name]
@@ -71,6 +71,7 @@ class Price:
         "_by_the_piece",
         "_careful",
         "_filled",
+        "_has_unrated",
         "_least",
         "_minimum",
         "_rare",
@@ -79,7 +80,6 @@ class Price:
         "_unrated",
         "denominator",
         "tiers",
-        "unrated",
     )
 
     def __init__(
@@ -87,19 +87,20 @@ class Price:
         tiers: Sequence[Tier],
         denominator: int,
         rated: Sequence[Rated],
-        unrated: Sequence[int],
+        unrated: Sequence[Unrated],
         least: Mapping[str, int],
         minimum: int,
         filled: Sequence[tuple[str, tuple[str, ...]]],
     ) -> None:
         self.tiers = tuple(tiers)
         self.denominator = denominator
-        self.unrated = tuple(unrated)
+        self._unrated = tuple(unrated)
         self._minimum = minimum
         self._starts = tuple(tier.above for tier in tiers)
         self._rated = tuple(rated)
         self._least = dict(least)
-        self._unrated = _picker(self.unrated)
+        without = tuple([each.place for each in unrated])
+        self._has_unrated = _picker(without)
         self._filled = [
             (id, [place for each in rated if each.name in names for place, _ in each.signed])
             for id, names in filled
@@ -108,7 +109,7 @@ class Price:
         names = {each.name for each in rated}
         self._by_the_piece = bool(names) and names.isdisjoint(_CALLS_ARE_RATED)
         counted = (REQUESTS,) if self._by_the_piece else ()
-        self._rare = _picker(tuple(seldom.union(self.unrated, _WATCHED, counted)))
+        self._rare = _picker(tuple(seldom.union(without, _WATCHED, counted)))
         self._careful = bool(least or minimum) or any(map(_by_own_quantity, rated))
 
     def tier_of(self, usage: Usage) -> Tier:
@@ -128,7 +129,7 @@ class Price:
         tier = self.tier_of(usage)
         sure, total = True, 0
         rare = any(self._rare(usage))
-        if rare and (any(self._unrated(usage)) or self._has_no_pieces(usage)):
+        if rare and (any(self._has_unrated(usage)) or self._by_the_piece) and self.missing(usage):
             return NO_RATE
         if self._careful or (rare and self._mixed(usage)):
             shares, sure = self.shares(usage)
@@ -144,6 +145,13 @@ class Price:
         if rare and self._filled:
             return nanos, self._cited(tier, usage), sure
         return nanos, tier.ref, sure
+
+    def missing(self, usage: Usage) -> tuple[str, ...]:
+        """The counters of a usage that have no rate, so that it has no price."""
+        lacking = [COUNTERS[each.place] for each in self._unrated if each.used_by(usage)]
+        if not lacking and self._has_no_pieces(usage):
+            lacking.append("requests")
+        return tuple(lacking)
 
     def _has_no_pieces(self, usage: Usage) -> bool:
         """Whether images, pages or seconds are priced and the call tells of none."""

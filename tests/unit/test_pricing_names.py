@@ -43,6 +43,18 @@ TOKENS = usage(input_tokens=1_000, output_tokens=100)
         ("google.generative-ai", "gemini-2.5-flash", "google/gemini-2.5-flash"),
         ("anthropic.messages", "claude-opus-4-8", "anthropic/claude-opus-4-8"),
         ("xai.responses", "grok-4.5", "x-ai/grok-4.5"),
+        ("open_ai", "gpt-4o", "openai/gpt-4o"),
+        ("azure", "gpt-35-turbo", "openai/gpt-3.5-turbo"),
+        ("azure", "gpt-35-turbo-instruct", "extract/azure/gpt-35-turbo-instruct"),
+        ("alibaba", "qwen3-max", "extract/dashscope/qwen3-max"),
+        ("qwen", "qwen/qwen-plus", "extract/dashscope/qwen-plus"),
+        ("alibaba.chat", "alibaba/qwen-plus", "extract/dashscope/qwen-plus"),
+        (None, "dashscope/qwen-plus", "extract/dashscope/qwen-plus"),
+        (
+            "togethercomputer",
+            "togethercomputer/openai/gpt-oss-20b",
+            "extract/together/openai/gpt-oss-20b",
+        ),
     ],
 )
 def test_spellings_of_one_model_are_priced_by_its_entry(
@@ -60,6 +72,12 @@ def test_spellings_of_one_model_are_priced_by_its_entry(
         ("google", "gemini-2.5-pro-nonsense"),
         (None, "gpt-4o"),
         ("openai", "ft:gpt-5.1:acme::1"),
+        ("bedrock", "us-west-2/anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        ("bedrock", "bedrock/us-east-1/anthropic.claude-haiku-4-5-20251001-v1:0"),
+        ("azure", "gpt-35-turbo-1106"),
+        ("openrouter", "openai/gpt-4o:online"),
+        ("openrouter", "openai/gpt-oss-120b:nitro"),
+        ("azure", "azure/gpt-35-turbo-0613"),
     ],
 )
 def test_a_name_that_goes_beyond_a_known_one_is_only_estimated(
@@ -80,6 +98,8 @@ def test_a_name_that_goes_beyond_a_known_one_is_only_estimated(
         (None, None),
         ("openai", "x" * 100_000),
         ("cerebras", "qwen-3-coder-480b"),
+        ("openrouter", "openai/gpt-4o:free"),
+        ("openrouter", "acme/nothing:nitro"),
     ],
 )
 def test_what_is_not_known_is_unpriced(provider: str | None, model: str | None) -> None:
@@ -114,6 +134,7 @@ def test_a_default_model_that_the_operator_states_is_no_guess() -> None:
 def test_names_of_one_provider_meet_in_one_id() -> None:
     assert {provider_id(name) for name in ("gemini", "Vertex_AI", "gcp.gemini")} == {"google"}
     assert {provider_id(name) for name in ("xai", "x-ai", "x_ai")} == {"x-ai"}
+    assert {provider_id(name) for name in ("alibaba", "Alibaba Cloud", "qwen")} == {"dashscope"}
     assert provider_id("together_ai") == "together"
     assert {provider_id(name) for name in ("exa", "exa_ai", "Exa.ai")} == {"exa"}
     assert {provider_id(name) for name in ("fal", "fal_ai", "fal.ai")} == {"fal-ai"}
