@@ -82,6 +82,25 @@ def test_speech_is_billed_by_its_length() -> None:
     assert "audio_seconds" not in only({"usage": {**voxtral, "prompt_audio_seconds": {}}})
 
 
+@pytest.mark.parametrize(
+    ("name", "arch", "model"),
+    [
+        ("2-general-nova", "nova-2", "nova-2-general"),
+        ("medical-nova-3", "nova-3", "nova-3-medical"),
+        ("general", "base", "base-general"),
+        ("whisper-medium", "whisper", "whisper-medium"),
+        ("nova-3", None, "nova-3"),
+        (None, "nova-3", "nova-3"),
+    ],
+)
+def test_deepgrams_model_is_named_as_it_is_priced(
+    name: str | None, arch: str | None, model: str
+) -> None:
+    told = {"duration": 6.0, "model_info": {"x": {"name": name, "arch": arch}}}
+    (call,) = read({"metadata": told, "results": {"channels": [{}]}}, "deepgram")
+    assert call.model == model
+
+
 def test_advisors_are_calls_of_a_second_model() -> None:
     usage = {
         "input_tokens": 412,

@@ -69,6 +69,7 @@ def _only_kind(answer: Answer, told: Block) -> str | None:
     listed = body.has("created") and body.has("data") and not body.has("object")
     endpoint = answer.api.startswith("image") or told_type.startswith(("image_gen", "image_edit"))
     split = told.has("text_tokens") and told.has("image_tokens") and not told.has("cached_tokens")
+    split = split and not body.has("output", "choices")
     if endpoint or listed or (split and answer.usage.has("input_tokens_details")):
         return "image"
     return None

@@ -12,6 +12,7 @@ from app.ingest.responses import (
     google,
     openai_chat,
     openai_responses,
+    pictures,
     services,
 )
 from app.ingest.responses.answer import Answer
@@ -45,7 +46,7 @@ READERS: tuple[Reader, ...] = (
         "input_tokens, output_tokens",
         openai_responses.recognises,
         openai_responses.read,
-        ("openai", "azure", "x-ai", "alibaba"),
+        ("openai", "azure", "x-ai", "dashscope"),
         ("responses", "realtime", "image", "audio"),
     ),
     Reader("Cohere", "billed_units", cohere.recognises, cohere.read, ("cohere",)),
@@ -125,15 +126,29 @@ READERS: tuple[Reader, ...] = (
     ),
     Reader(
         "images and videos",
-        "data with url or b64_json, seconds",
-        services.recognises_pictures,
-        services.read_pictures,
+        "data with url or b64_json, images, artifacts, seconds",
+        pictures.recognises,
+        pictures.read,
     ),
     Reader(
         "Exa, Serper, Tavily, Firecrawl",
         "costDollars, searchParameters, response_time, creditsUsed",
         services.recognises_search,
         services.read_search,
+    ),
+    Reader(
+        "watsonx text generation",
+        "results with generated_token_count",
+        services.recognises_generated,
+        services.read_generated,
+        ("watsonx",),
+    ),
+    Reader(
+        "Replicate predictions",
+        "metrics.input_token_count, metrics.predict_time",
+        services.recognises_prediction,
+        services.read_prediction,
+        ("replicate",),
     ),
     Reader(
         "a charge alone",

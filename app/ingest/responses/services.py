@@ -1,11 +1,13 @@
-"""What is billed by the piece: searches, pages, seconds, characters, images; and Ollama's names."""
+"""What is billed by the piece: searches, pages, seconds, characters; and names of a few hosts."""
 
 from app.ingest.responses.answer import Answer
 from app.ingest.responses.billed import Billed
 from app.ingest.responses.fields import Block
 
 OLLAMA = ("prompt_eval_count", "eval_count")
-PIECES = ("seconds", "duration", "pages_processed", "characters", "image_count", "video_duration")
+LETTERS = ("characters", "usage_characters")
+PIECES = ("seconds", "duration", "pages_processed", *LETTERS, "image_count", "video_duration")
+PREDICTED = ("input_token_count", "output_token_count", "image_count", "predict_time")
 MOST_CHANNELS = 64
 SEARCHERS = ("perplexity", "serper", "tavily")
 
@@ -16,9 +18,14 @@ def recognises_ollama(answer: Answer) -> bool:
 
 
 def read_ollama(answer: Answer) -> list[Billed]:
-    """One call; a prompt that was cached whole is not counted."""
+    """One call; earlier versions do not count a prompt that was cached whole."""
     taken, given = (answer.usage.largest(key) for key in OLLAMA)
-    return [answer.bill({"input_tokens": taken, "output_tokens": given})]
+    counts = {
+        "input_tokens": taken,
+        "cache_read_tokens": answer.usage.largest("prompt_eval_cached_count"),
+        "output_tokens": given,
+    }
+    return [answer.bill(counts)]
 
 
 def recognises_pieces(answer: Answer) -> bool:
@@ -35,7 +42,7 @@ def read_pieces(answer: Answer) -> list[Billed]:
         "audio_seconds": usage.micros("seconds", "duration") or 0,
         "video_seconds": usage.micros("video_duration") or 0,
         "input_document_pages": usage.largest("pages_processed"),
-        "input_characters": usage.largest("characters"),
+        "input_characters": usage.largest(*LETTERS),
         "output_images": usage.largest("image_count"),
     }
     if counts["video_seconds"]:
@@ -68,35 +75,54 @@ def read_speech(answer: Answer) -> list[Billed]:
         infos = told.values.get("model_info")
         if isinstance(infos, dict) and infos:
             first = next(iter(infos.values()))
-            model = Block(first, told.pointer).text("name") if isinstance(first, dict) else None
+            model = _deepgram(Block(first, told.pointer)) if isinstance(first, dict) else None
     return [answer.bill({"audio_seconds": heard}, model=model)]
 
 
-def recognises_pictures(answer: Answer) -> bool:
-    """By the images or the video object themselves, where no tokens are counted."""
-    if answer.body.values.get("object") == "video":
-        return answer.body.has("seconds")
-    made = answer.body.values.get("data")
-    dated = answer.body.has("created") or answer.usage.has("cost_in_usd_ticks")
-    return dated and isinstance(made, list) and any(map(_is_picture, made))
+def _deepgram(info: Block) -> str | None:
+    """The model as it is asked for and priced: `2-general-nova` of `nova-2` is `nova-2-general`."""
+    name, family = info.text("name"), info.text("arch")
+    if name is None or family is None:
+        return name or family
+    parts = family.split("-")
+    return "-".join([*parts, *(part for part in name.split("-") if part not in parts)])
 
 
-def read_pictures(answer: Answer) -> list[Billed]:
-    """One call that made images, or a video, whose length is a string of whole seconds."""
+def recognises_generated(answer: Answer) -> bool:
+    """By watsonx's results, each with its counts."""
+    results = answer.body.values.get("results")
+    first = results[0] if isinstance(results, list) and results else None
+    return isinstance(first, dict) and first.get("generated_token_count") is not None
+
+
+def read_generated(answer: Answer) -> list[Billed]:
+    """One call of watsonx's text generation; the prompt is counted in the first result."""
     body = answer.body
-    size = body.text("size")
-    context = {"size": size} if size else {}
-    if body.values.get("object") != "video":
-        images = sum(each.has("url", "b64_json") for each in body.blocks("data"))
-        return [answer.bill({"output_images": images}, context=context)]
-    told = body.values.get("seconds")
-    whole = body.count("seconds") if isinstance(told, str) else told
-    length = Block({"seconds": whole}, body.pointer)
-    return [answer.bill({"video_seconds": length.micros("seconds") or 0}, context=context)]
+    results = body.blocks("results")
+    counts = {
+        "input_tokens": results[0].largest("input_token_count"),
+        "output_tokens": sum(each.largest("generated_token_count") for each in results),
+    }
+    return [answer.bill(counts, model=body.text("model_id"))]
 
 
-def _is_picture(item: object) -> bool:
-    return isinstance(item, dict) and ("url" in item or "b64_json" in item)
+def recognises_prediction(answer: Answer) -> bool:
+    """By the metrics of a finished prediction on Replicate."""
+    told = answer.body.values.get("metrics")
+    return isinstance(told, dict) and any(told.get(key) is not None for key in PREDICTED)
+
+
+def read_prediction(answer: Answer) -> list[Billed]:
+    """One prediction: by its tokens or images, and only where it has none by its running time."""
+    told = answer.body.block("metrics")
+    counts = {
+        "input_tokens": told.largest("input_token_count"),
+        "output_tokens": told.largest("output_token_count"),
+        "output_images": told.largest("image_count"),
+    }
+    if not any(counts.values()):
+        counts["compute_seconds"] = told.micros("predict_time") or 0
+    return [answer.bill(counts)]
 
 
 def recognises_charge(answer: Answer) -> bool:

@@ -13,6 +13,7 @@ HOLDERS = ("usage", "usageMetadata", "usage_metadata", "usage_info")
 HOLDERS_BY_KEY = {
     "meta": "billed_units",
     "amazon-bedrock-invocationMetrics": "inputTokenCount",
+    "extra_info": "usage_characters",
 }
 COUNTS = (
     *("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"),
