@@ -180,7 +180,9 @@ async def test_a_job_that_fails_is_told_once_and_tried_again(
     jobs = Jobs(db, clock, [Job("job", 3600, _always, work)])
     jobs.start()
     await asyncio.wait_for(healed.wait(), 10)
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while len(said) < 2:
+            await asyncio.sleep(0.01)
     await jobs.close()
     logger.remove(sink)
     assert said == ["job.failed", "job.recovered"]
