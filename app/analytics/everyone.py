@@ -1,15 +1,16 @@
 """What all users used, from the totals across them: by one dimension, over whole hours."""
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, column, func, select
 
 from app.alerts.standing import shards
-from app.core.clock import hour_of
+from app.core.clock import hour_of, to_micros
 from app.core.errors import InvalidInput
 from app.db.engine import Tx
-from app.db.types import table_of
+from app.db.types import Moment, table_of
 from app.summaries.buckets import Names, Table, TooManyError, by_names, renamed, summed
 from app.summaries.fold import SEPARATOR
 from app.summaries.grains import HOUR, Span
@@ -65,7 +66,9 @@ def _hours(tx: Tx, pieces: Sequence[Span]) -> list[ColumnElement[bool]]:
     count = -(-(pieces[-1].end - first) // HOUR)
     if count > MOST_SOUGHT:
         return []
-    return [_dimension.hour.in_([first + place * HOUR for place in range(count)])]
+    hours = [to_micros(first + place * HOUR) for place in range(count)]
+    each = func.json_each(json.dumps(hours)).table_valued(column("value", Moment()))
+    return [_dimension.hour.in_(select(each.c.value))]
 
 
 def _split(names: Names) -> Names:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, case, func, literal, select
+from sqlalchemy import ColumnElement, func, select
 
 from app.db.engine import Tx
 from app.summaries.grains import Span
+from app.summaries.places import place_of
 from app.summaries.sums import NONE, Sums
 
 STATEMENT_S = 4.0
@@ -50,7 +51,7 @@ async def summed(
         return {}
     labelled = [name.label(f"name_{number}") for number, name in enumerate(names)]
     inner = select(
-        place_of(rows.at, pieces).label("place"),
+        place_of(tx.dialect, rows.at, pieces).label("place"),
         *labelled,
         *(rows.amount_of(name).label(name) for name in Sums._fields),
     ).where(rows.at >= pieces[0].start, rows.at < pieces[-1].end, *where)
@@ -63,21 +64,6 @@ async def summed(
         raise TooManyError
     width = len(keys)
     return {(row[0], tuple(row[1:width])): Sums(*map(int, row[width:])) for row in found}
-
-
-def place_of(at: ColumnElement[datetime], pieces: Sequence[Span]) -> ColumnElement[int]:
-    """Which of the pieces an instant within them is in, found by halving."""
-    return _between(at, pieces, 0, len(pieces))
-
-
-def _between(
-    at: ColumnElement[datetime], pieces: Sequence[Span], low: int, high: int
-) -> ColumnElement[int]:
-    if high - low == 1:
-        return literal(low)
-    middle = (low + high) // 2
-    below, above = _between(at, pieces, low, middle), _between(at, pieces, middle, high)
-    return case((at < pieces[middle].start, below), else_=above)
 
 
 async def hurry(tx: Tx) -> None:

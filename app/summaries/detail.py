@@ -13,8 +13,9 @@ from sqlalchemy import ColumnElement, Select, func, literal, or_, select, union_
 from app.core.clock import hour_of
 from app.db.engine import Tx
 from app.db.types import table_of
-from app.summaries.buckets import Names, TooManyError, hurry, place_of, summed
+from app.summaries.buckets import Names, TooManyError, hurry, summed
 from app.summaries.grains import Span, whole_hours
+from app.summaries.places import place_of
 from app.summaries.sources import CORRECTED, HOURS, LOG, RECORDED, WRAPPED, Source
 from app.summaries.sums import NONE, Sums
 from app.summaries.tables import HourTotal
@@ -133,7 +134,7 @@ async def percentiles(
         return {}
     standing = union_all(
         *(
-            _values(source, user_id, measure, where, names, pieces)
+            _values(tx.dialect, source, user_id, measure, where, names, pieces)
             for source in ((LOG, CORRECTED) if await _has_corrections(tx, user_id) else (LOG,))
         )
     ).subquery()
@@ -161,6 +162,7 @@ def _labels(names: Sequence[str]) -> list[str]:
 
 
 def _values(
+    dialect: str,
     source: Source,
     user_id: str,
     measure: str,
@@ -173,7 +175,7 @@ def _values(
     named = [source.named(name) for name in names]
     value = columns[measure]
     query = select(
-        place_of(source.at, pieces).label("place"),
+        place_of(dialect, source.at, pieces).label("place"),
         *(name.label(label) for name, label in zip(named, _labels(names), strict=True)),
         value.label("value"),
     ).where(
