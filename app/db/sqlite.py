@@ -6,6 +6,7 @@ corrupt a WAL when two connections checkpoint at once. So everything here goes t
 """
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -44,6 +45,7 @@ def connect(path: str, *, readonly: bool = False) -> apsw.Connection:
     for pragma in PRAGMAS:
         connection.execute(pragma).fetchall()
     connection.convert_binding = _bind
+    connection.create_aggregate_function(_EXACT_SUM, _ExactSum, 1)
     if not readonly:
         connection.execute(f"PRAGMA wal_autocheckpoint = {checkpoint_pages(path)}").fetchall()
     if readonly:
@@ -77,13 +79,42 @@ def _bind(_cursor: Any, _number: int, value: object) -> int:
     raise TypeError(f"cannot store a {type(value).__name__}")
 
 
+_SUM = re.compile(r"\bsum\(")
+_EXACT_SUM = "exact_sum"
+
+
+class _ExactSum:
+    """As SQL's `sum`, slower: a sum that does not fit into 64 bits is a string of its digits."""
+
+    def __init__(self) -> None:
+        self._total: int | None = None
+
+    def step(self, *values: object) -> None:
+        if isinstance(values[0], int):
+            self._total = (self._total or 0) + values[0]
+
+    def final(self) -> int | str | None:
+        total = self._total
+        if total is None or -(1 << 63) <= total < 1 << 63:
+            return total
+        return str(total)
+
+
+def _has_overflown(error: apsw.Error) -> bool:
+    return isinstance(error, apsw.SQLError) and "integer overflow" in str(error)
+
+
 class Cursor:
-    """A PEP 249 cursor over an apsw one."""
+    """A PEP 249 cursor over an apsw one.
+
+    A sum that passes 64 bits is read as a string of digits; every other one as a number.
+    """
 
     arraysize = 1
 
     def __init__(self, connection: apsw.Connection) -> None:
         self._connection = connection
+        self._asked: tuple[str, tuple[Any, ...]] = ("", ())
         self._rows: Iterator[tuple[Any, ...]] = iter(())
         self.description: list[tuple[Any, ...]] | None = None
         self.rowcount = -1
@@ -95,7 +126,8 @@ class Cursor:
         return True
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> None:
-        self._run(sql, lambda cursor: cursor.execute(sql, tuple(parameters)))
+        self._asked = sql, tuple(parameters)
+        self._run(sql, lambda cursor: cursor.execute(*self._asked))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         self._run(sql, lambda cursor: cursor.executemany(sql, [tuple(row) for row in rows]))
@@ -109,10 +141,12 @@ class Cursor:
             act(cursor)
             reads = self.description is not None
             self._rows = iter(cursor) if reads else iter(())
-            if reads and sql.lstrip()[:6].upper() != "SELECT":
+            if reads and not _is_query(sql):
                 self._rows = iter(list(self._rows))  # a write with RETURNING is run to its end
         except apsw.Error as error:
-            raise _translated(error) from error
+            if not (_is_query(sql) and _has_overflown(error)):
+                raise _translated(error) from error
+            self._rows = iter(self._summed_exactly())
         self.rowcount = self._connection.total_changes() - before
         self.lastrowid = self._connection.last_insert_rowid()
 
@@ -127,10 +161,22 @@ class Cursor:
         try:
             return list(self._rows)
         except apsw.Error as error:
-            raise _translated(error) from error
+            if not _has_overflown(error):
+                raise _translated(error) from error
+            return self._summed_exactly()
+
+    def _summed_exactly(self) -> list[tuple[Any, ...]]:
+        """The rows of a query in which a sum passed 64 bits."""
+        sql, parameters = self._asked
+        exact = _SUM.sub(f"{_EXACT_SUM}(", sql)
+        return list(self._connection.cursor().execute(exact, parameters))
 
     def close(self) -> None:
         self._rows = iter(())
+
+
+def _is_query(sql: str) -> bool:
+    return sql.lstrip()[:6].upper() == "SELECT"
 
 
 class Connection:
