@@ -278,7 +278,7 @@ class _SqliteTx(Tx):
         self, statement: Executable, parameters: Parameters
     ) -> tuple[Sequence[Row[*tuple[Any, ...]]], int]:
         if self._sa is None:
-            self._sa = sqlite.engine_over(self.hot).connect()
+            self._sa = sqlite.opened_over(self.hot)
         result = self._sa.execute(statement, parameters)
         return (result.fetchall() if result.returns_rows else (), result.rowcount)
 
@@ -408,7 +408,7 @@ async def migrate(url: str, work: Callable[[Connection], None]) -> None:
         try:
             raw.set_busy_timeout(10_000)
             raw.execute("BEGIN IMMEDIATE")
-            with sqlite.engine_over(raw).connect() as sa:
+            with sqlite.opened_over(raw) as sa:
                 work(sa)
             raw.execute("COMMIT")
         finally:

@@ -11,11 +11,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
+from threading import local
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import apsw
 from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import Connection as SqlConnection
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.pool import NullPool
@@ -263,6 +266,21 @@ class ApswDialect(SQLiteDialect):
 registry.register("sqlite.apsw", "app.db.sqlite", "ApswDialect")
 
 
-def engine_over(raw: apsw.Connection) -> Engine:
-    """An SQLAlchemy engine whose every connection is this one."""
-    return create_engine("sqlite+apsw://", creator=lambda: Connection(raw), poolclass=NullPool)
+_opening = local()
+
+
+@cache
+def _engine() -> Engine:
+    """One for the process: it remembers how statements are compiled, on whichever connection."""
+    return create_engine(
+        "sqlite+apsw://", creator=lambda: Connection(_opening.raw), poolclass=NullPool
+    )
+
+
+def opened_over(raw: apsw.Connection) -> SqlConnection:
+    """SQLAlchemy's connection over one of ours; closing it leaves ours open."""
+    _opening.raw = raw
+    try:
+        return _engine().connect()
+    finally:
+        del _opening.raw
