@@ -167,3 +167,47 @@ async def test_a_thousand_spans_at_once_and_again_from_eight_senders(
     assert {answer.status_code for answer in answers} == {200}
     sums = await sums_of(client, "u0", "u1", "u2")
     assert [each["total_calls"] for each in sums.values()] == [200, 200, 200]
+
+
+@pytest.mark.parametrize("end_ms", range(100, 220, 10))
+async def test_twins_without_an_answers_id_are_found_whenever_they_end(
+    client: httpx.AsyncClient, end_ms: int
+) -> None:
+    """Both in traces of their own, in two requests, 2 ms apart."""
+    first = call(1, scope="app.framework", end_ms=end_ms, user__id="alice")
+    second = call(2, trace=2, scope="openinference.openai", end_ms=end_ms + 2, user__id="alice")
+    await send_spans(client, first)
+    await send_spans(client, second)
+    assert (await sums_of(client, "alice"))["alice"]["total_calls"] == 1
+
+
+async def test_a_late_parent_of_one_twin_leaves_what_the_other_says(
+    client: httpx.AsyncClient,
+) -> None:
+    """The user stands on one of them alone, and the parent comes in a third request."""
+    inner = call(2, parent=1, scope="opentelemetry.instrumentation.openai_v2", end_ms=101)
+    other = call(3, trace=2, scope="openinference.openai", user__id="alice")
+    outer = call(1, scope="app.framework", end_ms=300)
+    await send_spans(client, inner, other)
+    [before] = await events_of(client, "alice", "unknown")
+    await send_spans(client, outer)
+    [event] = await events_of(client, "alice", "unknown")
+    assert (event["user"], event["id"]) == ("alice", before["id"])
+
+
+async def test_twins_are_alike_where_one_counts_in_its_own_way(client: httpx.AsyncClient) -> None:
+    """LangSmith's span of a call has LangChain's usage alone, the provider's library its own."""
+    told = '{"input_tokens": 1200, "output_tokens": 340, "input_token_details": {"cache_read": 7}}'
+    outer = call(
+        1,
+        scope="langsmith",
+        gen_ai__usage__input_tokens=None,
+        gen_ai__usage__output_tokens=None,
+        langsmith__metadata__usage_metadata=told,
+        user__id="alice",
+    )
+    inner = call(2, scope="com.anthropic.sdk.python", end_ms=101, user__id="alice")
+    await send_spans(client, outer)
+    await send_spans(client, inner)
+    [event] = await events_of(client, "alice")
+    assert event["usage"] == {"input_tokens": 1200, "output_tokens": 340, "cache_read_tokens": 7}

@@ -187,6 +187,31 @@ async def test_a_stream_that_logfire_tells_in_two_halves_is_one_call(
     assert (await sums_of(client, "fred", "unknown"))["unknown"]["total_calls"] == 0
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+async def test_halves_outside_of_any_span_find_each_other(
+    client: httpx.AsyncClient, order: tuple[int, ...]
+) -> None:
+    """Each is a trace of its own; another user's at the same time are not mixed up with them."""
+    sent = []
+    for number, user in enumerate(("fred", "gail")):
+        whose: dict[str, Any] = {"scope": "logfire.openai", "user_id": user}
+        counted = {"tokens": (1200 + number, 340), "duration": 0.118}
+        unsaid = {"gen_ai__usage__input_tokens": None, "gen_ai__usage__output_tokens": None}
+        lasted = {"start_ms": number, "end_ms": 50 - number}
+        sent += [
+            call(1, trace=10 + number, **whose, **lasted, **unsaid),
+            call(2, trace=20 + number, start_ms=170, end_ms=170, **whose, **counted),
+        ]
+    for place in order:
+        assert (await send_spans(client, sent[place])).status_code == 200
+
+    for number, user in enumerate(("fred", "gail")):
+        [event] = await events_of(client, user)
+        assert event["usage"] == {"input_tokens": 1200 + number, "output_tokens": 340}
+        assert event["latency_ms"] == 170 - number
+    assert await events_of(client, "unknown") == []
+
+
 async def test_other_records_are_accepted_and_ignored(client: httpx.AsyncClient) -> None:
     answer = await send_records(client, record(event__name="codex.user_prompt", prompt="hi"))
     assert (answer.status_code, answer.json()) == (200, {})

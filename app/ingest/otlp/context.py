@@ -1,18 +1,26 @@
 """Keep what is known of recent traces, and find what belongs to that which has just arrived."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 from sqlalchemy import delete, select, tuple_, update
 
 from app.db.engine import Tx
 from app.db.types import table_of
 from app.db.upsert import Append, Find
-from app.ingest.otlp.groups import ENDS_WITHIN_NS, are_alike
+from app.ingest.otlp.groups import (
+    ENDS_WITHIN_NS,
+    MEET_WITHIN_NS,
+    are_alike,
+    are_halves,
+    is_half,
+    seam,
+)
 from app.ingest.otlp.plan import Belongs, Known
 from app.ingest.otlp.tables import OtlpLinks, OtlpTelling
 from app.ingest.otlp.telling import Link, Spot, Telling
@@ -27,8 +35,10 @@ MAX_NEAR = 256
 """With so many that ended at about the same time a kept telling is compared."""
 ROUNDS = 4
 """How often what was found leads on to more: a twin, its trace, the twins of those in it."""
-_MOMENT_NS = 100_000_000
+_MOMENT_NS = 2 * ENDS_WITHIN_NS
 """Likenesses of so long are looked through; no shorter than twice what twins may end apart."""
+_SEAM_NS = 2 * MEET_WITHIN_NS
+"""The same for where the halves of a call meet."""
 
 _KEY = ("owner", "trace_id", "span_id")
 _EVENT = ("event_user", "event_id", "event_hash")
@@ -68,30 +78,19 @@ async def context_of(
     """Everything kept that may belong to these: of their traces, and their twins in others."""
     known: dict[Spot, Known] = {}
     traces = {spot[0] for spot in (*told, *links)}
-    answers = {_answer_key(one) for one in told.values() if one.response_id}
-    sent = sorted(told.values(), key=_end)
-    ends = [each.end_ns for each in sent]
-    for one in await _found(tx, _by_likeness, owner, _neighbourhood(sent)):
-        first = bisect_left(ends, one.telling.end_ns - ENDS_WITHIN_NS)
-        last = bisect_right(ends, one.telling.end_ns + ENDS_WITHIN_NS)
-        near = sent[first : min(last, first + MAX_NEAR)]
-        if any(are_alike(one.telling, other) for other in near):
-            known[one.telling.spot] = one
-            traces.add(one.telling.trace_id)
-    asked: tuple[set[str], set[str]] = set(), set()
+    asked: set[str] = set()
+    fresh = list(told.values())
     for _ in range(ROUNDS):
-        new_traces, new_answers = traces - asked[0], answers - asked[1]
-        if not new_traces and not new_answers:
-            break
-        asked[0].update(new_traces)
-        asked[1].update(new_answers)
-        for one in (
-            *await _found(tx, _by_trace, owner, new_traces),
-            *await _found(tx, _by_answer, owner, new_answers),
-        ):
-            known[one.telling.spot] = one
+        found = [
+            *await _found(tx, _by_trace, owner, traces - asked),
+            *await _twins(tx, owner, fresh),
+        ]
+        asked |= traces
+        fresh = [one.telling for one in found if one.telling.spot not in {**known, **told}]
+        known |= {one.telling.spot: one for one in found}
         traces |= {spot[0] for spot in known}
-        answers |= {_answer_key(one.telling) for one in known.values() if one.telling.response_id}
+        if not fresh:
+            break
     return Context(known, {**await _stored_links(tx, owner, traces), **links})
 
 
@@ -106,7 +105,7 @@ async def keep(
     """Keep the tellings that are new, and note which event each of all these is part of now."""
     rows = [
         (
-            *(owner, *spot, _answer_key(one) if one.response_id else None),
+            *(owner, *spot, _answer_key(one) or _seam_key(one, seam(one))),
             _likeness(one, one.end_ns, named=bool(one.response_id)),
             *(_encode(one).decode(), *belongs[spot].event, belongs[spot].event_hash, until),
         )
@@ -181,14 +180,66 @@ async def _stored_links(tx: Tx, owner: str, traces: Iterable[str]) -> dict[Spot,
     return found
 
 
+async def _twins(tx: Tx, owner: str, tellings: Sequence[Telling]) -> list[Known]:
+    """What is kept of the same calls as these, whatever trace it is of."""
+    answers = {key for one in tellings if (key := _answer_key(one))}
+    meeting = [one for one in tellings if _seam_key(one, 0)]
+    alike = await _found(tx, _by_likeness, owner, _neighbourhood(tellings))
+    halves = await _found(tx, _by_answer, owner, _seams(meeting))
+    return [
+        *await _found(tx, _by_answer, owner, answers),
+        *_fitting(alike, tellings, at=_end, within_ns=ENDS_WITHIN_NS, fits=are_alike),
+        *_fitting(halves, meeting, at=seam, within_ns=MEET_WITHIN_NS, fits=are_halves),
+    ]
+
+
+def _fitting(
+    found: Iterable[Known],
+    tellings: Iterable[Telling],
+    *,
+    at: Callable[[Telling], int],
+    within_ns: int,
+    fits: Callable[[Telling, Telling], bool],
+) -> list[Known]:
+    """Those that fit one of these that is near in time."""
+    ordered = sorted(tellings, key=at)
+    moments = [at(one) for one in ordered]
+    kept = []
+    for one in found:
+        first = bisect_left(moments, at(one.telling) - within_ns)
+        last = bisect_right(moments, at(one.telling) + within_ns)
+        near = ordered[first : min(last, first + MAX_NEAR)]
+        if any(fits(one.telling, other) for other in near):
+            kept.append(one)
+    return kept
+
+
 def _end(one: Telling) -> int:
     return one.end_ns
 
 
-def _answer_key(one: Telling) -> str:
+def _answer_key(one: Telling) -> str | None:
     if len(one.response_id) <= 64:
-        return one.response_id
+        return one.response_id or None
     return blake2b(one.response_id.encode(), digest_size=24).hexdigest()
+
+
+def _seam_key(one: Telling, moment_ns: int) -> str | None:
+    """What the halves of a call have in common that are in no common span."""
+    if one.response_id or one.parent_id or not is_half(one):
+        return None
+    moment = str(moment_ns // _SEAM_NS)
+    parts = (one.instance, one.scope, *astuple(one.people), moment)
+    return "seam:" + blake2b("|".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def _seams(tellings: Iterable[Telling]) -> set[str]:
+    return {
+        key
+        for one in tellings
+        for moment in (seam(one) - MEET_WITHIN_NS, seam(one) + MEET_WITHIN_NS)
+        if (key := _seam_key(one, moment))
+    }
 
 
 def _likeness(one: Telling, moment_ns: int, *, named: bool) -> str:

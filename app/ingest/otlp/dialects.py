@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 from app.ingest.foreign.names import told_apart
 from app.ingest.otlp.failures import error_of, status_of
@@ -34,6 +35,8 @@ _ENDPOINTS = frozenset(
     }
 )
 RESPONSE_ID = ("gen_ai.response.id", "llm.response.id", "ai.response.id")
+_LANGSMITHS_ANSWER = "gen_ai.completion"
+_LANGCHAINS_ID = ("generations", 0, 0, "message", "kwargs", "response_metadata", "id")
 STREAMING = (
     *("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming"),
     *("litellm.request.streaming", "gen_ai.request.is_stream"),
@@ -72,10 +75,10 @@ _LONGEST_NS = 10**9 * _MILLIS
 def telling_of(span: Span, who: Who) -> Telling | None:
     """What a span tells of a model call; None where it is none."""
     attributes = span.attributes
-    operation = operation_of(attributes, span.scope)
+    operation = operation_of(attributes, span.scope, failed=span.failed)
     if not operation or (span.scope, operation) == _TOLD_BY_LOGS:
         return None
-    used, counted = usage_in(attributes)
+    used, counted = usage_in(attributes, span.scope)
     failed, status_code = status_of(span)
     start_ns, end_ns, half = span.start_ns, max(span.start_ns, span.end_ns), ""
     if span.scope.startswith("logfire") and end_ns - start_ns < _MILLIS:
@@ -150,12 +153,25 @@ def instance_of(resource: Attributes) -> str:
 
 
 def response_id_of(attributes: Attributes) -> str:
-    """The id of the provider's answer; OpenInference has it inside the answer alone."""
-    found = text_in(attributes, RESPONSE_ID, 1024)
-    if not found and attributes.get("output.mime_type") == "application/json":
-        inner = object_in(attributes, "output.value").get("id")
-        found = clean(inner, 1024) if isinstance(inner, str) else ""
-    return found
+    """The id of the provider's answer; OpenInference and LangSmith have it inside the answer."""
+    if found := text_in(attributes, RESPONSE_ID, 1024):
+        return found
+    name = "output.value" if attributes.get("output.mime_type") == "application/json" else ""
+    answer = object_in(attributes, name or _LANGSMITHS_ANSWER)
+    inner = answer.get("id", _inside(answer, _LANGCHAINS_ID))
+    return clean(inner, 1024) if isinstance(inner, str) else ""
+
+
+def _inside(value: Any, path: tuple[str | int, ...]) -> Any:
+    """What stands at a path of names and places in JSON; None where there is nothing."""
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
 
 
 def is_streaming(attributes: Attributes) -> bool:
@@ -180,7 +196,9 @@ def first_chunk(span: Span, start_ns: int) -> int:
     """Nanoseconds until the first piece of the answer; 0 where that is not said."""
     seconds = number_in(span.attributes, FIRST_CHUNK_S)
     if seconds is not None and seconds > 0:
-        return min(round(seconds * _NANOS), _LONGEST_NS)
+        # Strands has whole milliseconds under the name that others have for seconds
+        in_ms = seconds.is_integer() and seconds * _NANOS > span.end_ns - start_ns
+        return min(round(seconds * (_MILLIS if in_ms else _NANOS)), _LONGEST_NS)
     millis = number_in(span.attributes, FIRST_CHUNK_MS)
     if millis is not None and millis > 0:
         return min(round(millis * _MILLIS), _LONGEST_NS)

@@ -13,11 +13,13 @@ from app.ingest.otlp.dialects import Who, link_of, telling_of
 from app.ingest.otlp.intake import OtlpIntake
 from app.ingest.otlp.spans import Attributes, Record, Span, is_id
 from app.ingest.otlp.telling import NOBODY, Link, People, Spot, Telling
-from app.ingest.otlp.values import text_in
+from app.ingest.otlp.values import object_in, text_in
 from app.web.lean import LeanAnswer, LeanRequest, media_type
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _KINDS = (PROTOBUF, JSON, "application/protobuf")
+_METADATA = "metadata"
+"""Where OpenInference keeps what the application says of a call, as JSON."""
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 _WHERE = {
     "traces": "no span here has an id of its trace and its own; log records go to /v1/logs",
@@ -116,6 +118,11 @@ class OtlpDoor:
 
     def _who(self, attributes: Attributes) -> People:
         user, team, session = (text_in(attributes, names) for names in self._names)
+        if not (user and session) and (inner := object_in(attributes, _METADATA)):
+            user, team, session = (
+                said or text_in(inner, names)
+                for said, names in zip((user, team, session), self._names, strict=True)
+            )
         return People(user, team, session) if user or team or session else NOBODY
 
 

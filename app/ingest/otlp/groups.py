@@ -14,6 +14,8 @@ Lineage = Mapping[Spot, Link]
 Pair = tuple[int, Telling, Telling]
 ENDS_WITHIN_NS = 60_000_000
 """How far apart two libraries see the same call end."""
+MEET_WITHIN_NS = 250_000_000
+"""How far apart the halves of a call may be in time that are in no common span."""
 NEIGHBOURS = 16
 """With so many of those that come next in time a telling is compared."""
 STEPS = 256
@@ -125,7 +127,8 @@ def _unite_twins(groups: Groups, tellings: Sequence[Telling]) -> None:
     pairs = [
         *_pairs(tellings, by=_answer, at=_start, fits=_share_an_answer, apart=_ends_apart),
         *_pairs(tellings, by=_counts, at=_end, fits=are_alike, apart=_ends_apart),
-        *_pairs(tellings, by=_half, at=_seam, fits=_are_halves, apart=_seams_apart),
+        *_pairs(tellings, by=_half, at=seam, fits=are_halves, apart=_seams_apart),
+        *_pairs(tellings, by=_lone_half, at=seam, fits=are_halves, apart=_seams_apart),
     ]
     for _, one, other in sorted(pairs, key=lambda pair: (pair[0], pair[1].spot, pair[2].spot)):
         mine, theirs = groups.of(one.spot), groups.of(other.spot)
@@ -206,24 +209,41 @@ def _have_a_model_in_common(one: Telling, other: Telling) -> bool:
     return not {one.model, one.requested_model}.isdisjoint({other.model, other.requested_model})
 
 
+def is_half(telling: Telling) -> bool:
+    """Whether it is a request that says nothing of what it used, or a stream's record."""
+    return bool(telling.half) or not (telling.is_known or telling.response_id or telling.failed)
+
+
 def _half(telling: Telling) -> object:
-    """A request that says nothing of what it used, or a stream's record: of one span's children."""
-    if telling.half or not (telling.is_known or telling.response_id or telling.failed):
-        return telling.trace_id, telling.parent_id, telling.scope
-    return None
+    """Halves are of one span's children."""
+    if not is_half(telling):
+        return None
+    return telling.trace_id, telling.parent_id, telling.scope
 
 
-def _seam(telling: Telling) -> int:
+def _lone_half(telling: Telling) -> object:
+    """Outside of any span each half is a trace of its own."""
+    if telling.parent_id or not is_half(telling):
+        return None
+    return telling.instance, telling.people, telling.scope
+
+
+def seam(telling: Telling) -> int:
     """Where the halves of a call meet: a stream begins where its request ended."""
     return telling.start_ns if telling.half else telling.end_ns
 
 
 def _seams_apart(one: Telling, other: Telling) -> int:
-    return abs(_seam(one) - _seam(other))
+    return abs(seam(one) - seam(other))
 
 
-def _are_halves(one: Telling, other: Telling) -> bool:
-    return one.half != other.half and _have_a_model_in_common(one, other)
+def are_halves(one: Telling, other: Telling) -> bool:
+    """Whether one is the request and the other the stream of one call."""
+    return (
+        one.half != other.half
+        and _have_a_model_in_common(one, other)
+        and (one.trace_id == other.trace_id or _seams_apart(one, other) <= MEET_WITHIN_NS)
+    )
 
 
 def _may_be_one(one: Sequence[Telling], other: Sequence[Telling]) -> bool:

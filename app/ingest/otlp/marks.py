@@ -35,45 +35,59 @@ BILLED_MODEL = (
 )
 PROVIDER = (
     *("gen_ai.provider.name", "gen_ai.system", "litellm.provider", "llm.provider", "llm.system"),
-    *("ai.model.provider", "mlflow.llm.provider"),
+    *("ai.model.provider", "mlflow.llm.provider", "langsmith.metadata.ls_provider"),
 )
 _NAMED = ("gen_ai.request.model", "gen_ai.response.model")
 _MLFLOW = ("mlflow.llm.model", "mlflow.spanOutputs", "mlflow.spanInputs")
+_UNMARKED = "logfire"
 _BY_LOGS = "codex"
 """The beginning of a scope whose log records tell of the calls, so that its spans need not."""
 
 
-def operation_of(attributes: Attributes, scope: str = "") -> str:
+def operation_of(attributes: Attributes, scope: str = "", *, failed: bool = False) -> str:
     """The kind of model call, such as `chat`; empty where this is no model call.
 
     A call names its model and is marked as one: by its operation, by the kind that OpenInference,
     Langfuse, MLflow and others give it, as the innermost step of Vercel's SDK, by the older mark of
-    Traceloop, or, without any mark, by telling provider and tokens too.
+    Traceloop, or, without any mark, by telling provider and tokens too. Of one that failed Logfire
+    has neither mark nor tokens.
     """
     operation = text_in(attributes, ("gen_ai.operation.name",), 128)
     if not operation:
         kind = text_in(attributes, KINDS, 64).strip('"').upper()
-        operation = _CALLS.get(kind, "")
+        operation = "" if _prepares(attributes) else _CALLS.get(kind, "")
     if not operation:
         step = text_in(attributes, ("ai.operationId",), 128).rpartition(".")[2]
         if step.startswith("do") and step[2:3].isupper():
             operation = "embeddings" if step.startswith("doEmbed") else "chat"
     operation = operation or text_in(attributes, ("llm.request.type",), 128)
-    if not operation and _tells_of_a_call(attributes) and not scope.startswith(_BY_LOGS):
+    uncounted = failed and scope.startswith(_UNMARKED)
+    if not operation and not scope.startswith(_BY_LOGS) and _tells_of_a_call(attributes, uncounted):
         operation = "chat"
     if operation.lower() in NO_CALLS or not (operation and model_of(attributes)):
         return ""
     return operation
 
 
-def _tells_of_a_call(attributes: Attributes) -> bool:
-    """Whether a span without a mark says all that one of a call does, as Google's ADK's do."""
+def _prepares(attributes: Attributes) -> bool:
+    """Whether only a request came out of it, which LlamaIndex marks as it marks the call itself."""
     return (
-        bool(text_in(attributes, _NAMED))
+        count_in(attributes, INPUT) is None
+        and attributes.get("output.mime_type") == "application/json"
+        and "messages" in object_in(attributes, "output.value")
+    )
+
+
+def _tells_of_a_call(attributes: Attributes, uncounted: bool) -> bool:
+    """Whether a span without a mark says all that one of a call does, as Google's ADK's do."""
+    counted = uncounted or (
+        count_in(attributes, INPUT) is not None and count_in(attributes, OUTPUT) is not None
+    )
+    return (
+        counted
+        and bool(text_in(attributes, _NAMED))
         and bool(text_in(attributes, PROVIDER))
         and not text_in(attributes, _WRAPPERS)
-        and count_in(attributes, INPUT) is not None
-        and count_in(attributes, OUTPUT) is not None
     )
 
 

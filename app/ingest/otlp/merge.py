@@ -83,7 +83,7 @@ def merged(tellings: Sequence[Telling], lineage: Lineage) -> Merged:
         _status([one for one in ordered if one.failed] if failed else ordered),
         _first(ordered, lambda one: one.error) if failed else "",
         any(one.streaming for one in ordered),
-        next((one.ttft_ns for one in ordered if one.ttft_ns), 0),
+        _first_chunk(ordered, start_ns, end_ns),
         _first(ordered, lambda one: one.cost_usd),
         any(one.cached_answer for one in ordered),
         _first(ordered, lambda one: one.service_tier),
@@ -95,6 +95,14 @@ def merged(tellings: Sequence[Telling], lineage: Lineage) -> Merged:
 
 def _first(several: Sequence[T], field: Callable[[T], str]) -> str:
     return next((found for one in several if (found := field(one))), "")
+
+
+def _first_chunk(ordered: Sequence[Telling], start_ns: int, end_ns: int) -> int:
+    """Nanoseconds from the call's own start, as another telling of it may have begun before."""
+    for one in ordered:
+        if one.ttft_ns:
+            return max(min(one.start_ns + one.ttft_ns, end_ns) - start_ns, 0)
+    return 0
 
 
 def _status(tellings: Sequence[Telling]) -> int:

@@ -12,9 +12,9 @@ class OtlpTelling(Base):
     """One span or log record that tells of a model call, and the event that it became part of.
 
     Several of them may tell of one call. `response_key` and `likeness` find the others: the id of
-    the response, and the second it ended in with the tokens it counted. An empty `event_id` means
-    that no event came of it. `event_hash` tells whether the event says what it should. `owner` is
-    the user that the sender's key is bound to, or empty.
+    the response (or where its halves meet), and when it ended with the tokens it counted. An empty
+    `event_id` means that no event came of it. `event_hash` tells whether the event says what it
+    should. `owner` is the user that the sender's key is bound to, or empty.
     """
 
     __tablename__ = "otlp_tellings"

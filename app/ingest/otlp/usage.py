@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.core.counters import PARTS
+from app.ingest.foreign.langfuse_usage import details_of
 from app.ingest.otlp.spans import Attributes
 from app.ingest.otlp.values import count, count_in, object_in
 
@@ -76,8 +77,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 _OTHERS = tuple((name, names) for name, names in NAMES.items() if names not in (INPUT, OUTPUT))
 
 
-def usage_in(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
-    """The counters of a call, and its input and output tokens as they were sent (-1: not sent)."""
+def usage_in(attributes: Attributes, scope: str = "") -> tuple[Used, tuple[int, int]]:
+    """The counters of a call, and its input and output tokens as they were sent (-1: not sent).
+
+    `scope` is the library that tells; some pass on what the provider means by its input.
+    """
     used: Used = {}
     sent_input, sent_output = count_in(attributes, INPUT), count_in(attributes, OUTPUT)
     if sent_input is not None:
@@ -90,16 +94,21 @@ def usage_in(attributes: Attributes) -> tuple[Used, tuple[int, int]]:
             used[name] = found
     if told := object_in(attributes, "mlflow.chat.tokenUsage"):
         used = {**_with_raw({}, told), **used}
+    if scope.startswith(_PASSES_ON):
+        used = _with_cache(used)
     if "ai.operationId" in attributes:
         used = _of_vercels(used, attributes)
     used = _with_total(used, count_in(attributes, TOTAL))
-    if raw := object_in(attributes, "gen_ai.usage.raw"):
-        used = _with_raw(used, raw)
+    for name in _RAW:
+        if raw := object_in(attributes, name):
+            used = _with_raw(used, raw)
+    if told := object_in(attributes, "langsmith.metadata.usage_metadata"):
+        used = {**_langchain(told), **used}
     if details := object_in(attributes, "langfuse.observation.usage_details"):
         used = {**_langfuse(details), **used}
     counted = (
-        -1 if sent_input is None else sent_input,
-        -1 if sent_output is None else sent_output,
+        used.get("input_tokens", -1) if sent_input is None else sent_input,
+        used.get("output_tokens", -1) if sent_output is None else sent_output,
     )
     return inclusive(used), counted
 
@@ -142,7 +151,26 @@ def _with_total(used: Used, total: int | None) -> Used:
     return found
 
 
+_RAW = ("gen_ai.usage.raw", "usage")
+"""Where Logfire keeps what the provider said, and what the OpenAI Agents SDK did."""
+_PASSES_ON = ("openlit.instrumentation.anthropic", "openlit.instrumentation.bedrock")
+"""Libraries whose input is without the cached tokens, as these providers' is."""
+_LANGCHAINS = (
+    ("", "input_tokens", "input_tokens"),
+    ("", "output_tokens", "output_tokens"),
+    ("input_token_details", "cache_read", "cache_read_tokens"),
+    ("input_token_details", "cache_creation", "cache_write_tokens"),
+    ("input_token_details", "ephemeral_5m_input_tokens", "cache_write_5m_tokens"),
+    ("input_token_details", "ephemeral_1h_input_tokens", "cache_write_1h_tokens"),
+    ("input_token_details", "audio", "input_audio_tokens"),
+    ("output_token_details", "reasoning", "output_reasoning_tokens"),
+    ("output_token_details", "audio", "output_audio_tokens"),
+)
 _INPUT_WITHOUT_CACHE = ("anthropic", "amazon-bedrock", "bedrock", "vertex.anthropic")
+_ANTHROPICS = (
+    ("cache_read_input_tokens", "cache_read_tokens"),
+    ("cache_creation_input_tokens", "cache_write_tokens"),
+)
 _DETAILED = "ai.usage.inputTokenDetails."
 
 
@@ -158,15 +186,40 @@ def _of_vercels(used: Used, attributes: Attributes) -> Used:
         ("openai", "cachedPromptTokens", "cache_read_tokens"),
         ("openai", "reasoningTokens", "output_reasoning_tokens"),
     ):
-        told = metadata.get(maker)
-        value = count(told.get(name)) if isinstance(told, dict) else None
+        value = count(_inside(metadata, maker).get(name))
+        if value is not None:
+            found.setdefault(counter, value)
+    for name, counter in _ANTHROPICS:
+        value = count(_inside(_inside(metadata, "anthropic"), "usage").get(name))
         if value is not None:
             found.setdefault(counter, value)
     system = str(attributes.get("gen_ai.system") or attributes.get("ai.model.provider") or "")
     detailed = any(name.startswith(_DETAILED) for name in attributes)
-    if system.startswith(_INPUT_WITHOUT_CACHE) and not detailed and "input_tokens" in found:
-        cached = found.get("cache_read_tokens", 0) + found.get("cache_write_tokens", 0)
-        found["input_tokens"] += cached
+    if system.startswith(_INPUT_WITHOUT_CACHE) and not detailed:
+        return _with_cache(found)
+    return found
+
+
+def _inside(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = told.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _with_cache(used: Used) -> Used:
+    """With the cached tokens in the input, where they were counted beside it."""
+    if "input_tokens" not in used:
+        return used
+    cached = used.get("cache_read_tokens", 0) + used.get("cache_write_tokens", 0)
+    return {**used, "input_tokens": used["input_tokens"] + cached}
+
+
+def _langchain(told: Mapping[str, Any]) -> Used:
+    """LangChain's usage, whose wholes contain their parts, as LangSmith keeps it."""
+    found: Used = {}
+    for holder, part, name in _LANGCHAINS:
+        value = count((_inside(told, holder) if holder else told).get(part))
+        if value is not None:
+            found[name] = value
     return found
 
 
@@ -203,28 +256,11 @@ def _with_raw(used: Used, raw: Mapping[str, Any]) -> Used:
 
 
 _PROVIDERS = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"}
-_READ = ("input_cached_tokens", "cache_read_input_tokens", "input_cache_read", "cached_tokens")
-_WRITTEN = ("cache_creation_input_tokens", "input_cache_creation")
-_REASONED = ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens")
 
 
 def _langfuse(details: Mapping[str, Any]) -> Used:
-    """Langfuse's usage: OpenAI's names are inclusive, its own are parts that do not overlap."""
+    """Langfuse's usage: OpenAI's names are inclusive, its own are parts as the door for them says."""
     if not _PROVIDERS.isdisjoint(details):
         return _with_raw({}, details)
-    read, written, reasoned = (
-        sum(count(details.get(name)) or 0 for name in names)
-        for names in (_READ, _WRITTEN, _REASONED)
-    )
-    given = {side: count(details.get(side)) for side in ("input", "output")}
-    found: Used = {}
-    if given["input"] is not None:
-        found["input_tokens"] = given["input"] + read + written
-    if given["output"] is not None:
-        found["output_tokens"] = given["output"] + reasoned
-    parts = {
-        "cache_read_tokens": read,
-        "cache_write_tokens": written,
-        "output_reasoning_tokens": reasoned,
-    }
-    return found | {name: value for name, value in parts.items() if value}
+    whole = {name: found for name, value in details.items() if (found := count(value)) is not None}
+    return {name: int(value) for name, value in details_of(whole, "").usage.items()}
