@@ -13,6 +13,8 @@ MAX_TOKEN = 512
 def token_from(authorization: str | None, x_api_key: str | None) -> str:
     """The key in `Authorization: Bearer`, in `X-API-Key`, or as the password of `Basic`.
 
+    Without a password it is the user name, as Stripe's keys are sent.
+
     Raises:
         Unauthenticated: none of them is there, or it is not a key.
     """
@@ -42,9 +44,10 @@ def token_of(headers: Mapping[bytes, bytes]) -> str:
 
 def _password(encoded: str) -> str:
     try:
-        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+        name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError):
         return ""
+    return password or name
 
 
 def require(key: Key, scope: str) -> None:

@@ -195,3 +195,50 @@ async def test_a_key_has_twenty_sessions_at_most(client: httpx.AsyncClient) -> N
         (await client.post("/v2/billing/meter_event_session")).status_code for _ in range(21)
     ]
     assert statuses == [200] * 20 + [429]
+
+
+async def test_a_plain_meter_keeps_the_cost_that_is_stated(client: httpx.AsyncClient) -> None:
+    event = {**EVENT, "type": "page_views", "data": {"value": 2, "cost": "0.25"}}
+    assert (await client.post("/api/v1/events", json=event)).status_code == 204
+    cents = {**LAGO, "properties": {}, "precise_total_amount_cents": "12.345"}
+    assert (await client.post("/api/v1/events", json={"event": cents})).status_code == 200
+    found = {one["model"]: one for one in await events_of(client, "alice")}
+    assert found["page_views"]["cost_usd"] == "0.25"
+    assert found["page_views"]["usage"]["requests"] == 2
+    assert found["llm_tokens"]["cost_usd"] == "0.12345"
+    assert {one["cost_status"] for one in found.values()} == {"provided"}
+
+
+async def test_a_providers_response_as_data_tells_its_usage(client: httpx.AsyncClient) -> None:
+    told = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}
+    data = {"model": "gpt-4o", "object": "chat.completion", "usage": told}
+    assert (await client.post("/api/v1/events", json={**EVENT, "data": data})).status_code == 204
+    [found] = await events_of(client, "alice")
+    assert (found["usage"]["input_tokens"], found["usage"]["cache_read_tokens"]) == (10, 4)
+    told["prompt_tokens"] = "many"  # type: ignore[assignment]
+    answer = await client.post("/api/v1/events", json={**EVENT, "id": "c2", "data": data})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["pointer"] == "/data/usage/prompt_tokens"
+
+
+async def test_an_outcome_may_be_told_in_strings(client: httpx.AsyncClient) -> None:
+    form = {"event_name": "m", "payload[value]": "7", "payload[stripe_customer_id]": "alice"}
+    outcome = {"payload[status_code]": "503", "payload[latency_ms]": "12.5"}
+    answer = await client.post("/v1/billing/meter_events", data=form | outcome)
+    assert answer.status_code == 200, answer.text
+    [found] = await events_of(client, "alice")
+    assert (found["status_code"], found["latency_ms"]) == (503, 12.5)
+    answer = await client.post("/v1/billing/meter_events", data=form | {"payload[ttft_ms]": "soon"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "payload.ttft_ms")
+
+
+async def test_a_stripe_stream_sent_again_counts_once_also_without_identifiers(
+    client: httpx.AsyncClient,
+) -> None:
+    events = {"events": [STRIPE, STRIPE, {**STRIPE, "identifier": "s1"}]}
+    for key in ("call-1", "call-1", "call-2"):
+        answer = await client.post(
+            "/v2/billing/meter_event_stream", json=events, headers={"idempotency-key": key}
+        )
+        assert answer.status_code == 200, answer.text
+    assert await total_calls(client) == 5

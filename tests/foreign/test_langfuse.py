@@ -227,3 +227,34 @@ async def test_what_is_no_batch_is_refused(client: httpx.AsyncClient) -> None:
             "/api/public/ingestion", content=body, headers={"content-type": "application/json"}
         )
         assert answer.status_code == 400, (body, answer.text)
+
+
+async def test_a_cost_that_is_told_no_more_gives_way_in_any_order(
+    client: httpx.AsyncClient,
+) -> None:
+    ended = {"endTime": END, "traceId": "t1"}
+    first = item("e3", "generation-update", id="g1", usage={"input": 9, "totalCost": 5}, **ended)
+    last = item("e4", "generation-update", id="g1", usage={"input": 1200, "output": 340}, **ended)
+    last["timestamp"] = "2026-11-21T01:59:01.000Z"
+    await send(client, TRACE, CREATE, first)
+    assert (await the_call(client))["cost_usd"] == "5"
+    for _ in range(2):
+        assert (await send(client, last))["errors"] == []
+        check(await the_call(client))
+    assert (await client.get("/v1/audit/consistency")).json()["consistent"]
+
+
+async def test_an_embedding_is_a_call(client: httpx.AsyncClient) -> None:
+    body = {"id": "g1", "traceId": "t1", "model": "text-embedding-3-small", "endTime": END}
+    call = item("e2", "embedding-create", usageDetails={"input": 9}, **body)
+    assert (await send(client, TRACE, call))["errors"] == []
+    assert (await the_call(client))["usage"]["input_tokens"] == 9
+
+
+async def test_langfuses_clients_may_try_their_key(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/api/public/projects")
+    assert answer.status_code == 200, answer.text
+    [project] = answer.json()["data"]
+    assert {"id", "name"} <= project.keys()
+    wrong = {"authorization": "Bearer wrong"}
+    assert (await client.get("/api/public/projects", headers=wrong)).status_code == 401

@@ -1,6 +1,7 @@
 """What a request in another program's format is answered with, as far as formats agree."""
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any, TypeVar
 
 from app.core.errors import AppError, BadRequest, Forbidden, OutOfWindow
@@ -51,4 +52,6 @@ def without_conflicts(told: Told) -> LeanAnswer:
 
 def with_members(error: E, members: Mapping[str, Any]) -> E:
     """The refusal with members that a format's own clients look for."""
-    return type(error)(error.detail, **{**error.extra, **members})
+    found = copy(error)
+    found.extra = {**error.extra, **members}
+    return found

@@ -150,6 +150,8 @@ async def _lago(foreign: Foreign, opened: Opened, body: Any) -> Response:
     except IdReused as error:
         again = [{**one, "detail": "value_already_exist"} for one in error.extra["errors"]]
         raise _refused(InvalidInput("value_already_exist", errors=again)) from None
+    except InvalidInput as error:
+        raise _refused(error) from None
     if told.refused:
         why = refusal_of(told)
         if not isinstance(why, InvalidInput):

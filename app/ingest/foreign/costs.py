@@ -1,5 +1,6 @@
 """A cost that another program states, weighed against the one that we would find."""
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import NamedTuple
 
@@ -50,7 +51,25 @@ def weigh(
     return Weighed(stated if wins else None, {STATED: stated}, comparable)
 
 
+def summed(parts: Mapping[str, object], pointer: str) -> str | None:
+    """What the stated parts of a cost add up to; None where none is stated.
+
+    Raises:
+        InvalidInput: a part is not an amount of money, at its pointer.
+    """
+    amounts = [_amount(value, f"{pointer}/{name}") for name, value in parts.items()]
+    stated = [amount for amount in amounts if amount is not None]
+    return str(sum(stated)) if stated else None
+
+
 def _nanos(given: object, pointer: str, scale: int) -> int | None:
+    amount = _amount(given, pointer)
+    if amount is None:
+        return None
+    return exact_nanos((amount / scale).quantize(_NANO, ROUND_HALF_EVEN))
+
+
+def _amount(given: object, pointer: str) -> Decimal | None:
     if given is None or given == "":
         return None
     if isinstance(given, bool) or not isinstance(given, int | float | str):
@@ -62,7 +81,7 @@ def _nanos(given: object, pointer: str, scale: int) -> int | None:
         amount = Decimal(text)
         if not 0 <= amount <= Decimal(CEILING) / NANOS_PER_USD:
             raise InvalidOperation
-        return exact_nanos((amount / scale).quantize(_NANO, ROUND_HALF_EVEN))
     except (InvalidOperation, ValueError):
         detail = "an amount of USD from 0 to 9.2 billion was looked for"
         raise InvalidInput.at(pointer, detail) from None
+    return amount

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.core.errors import InvalidInput
-from app.ingest.foreign.costs import weigh
-from app.ingest.foreign.counts import UNKNOWN, Counts, counts_of, number_of
+from app.ingest.foreign.counts import UNKNOWN, Counts
 from app.ingest.foreign.identity import Identity, event_id, text_of
+from app.ingest.foreign.langfuse_usage import cost_of, usage_of
 from app.ingest.foreign.metered import object_of
 from app.ingest.foreign.names import told_apart
 from app.ingest.foreign.parts import CALL, TRACE, Part
@@ -23,24 +23,13 @@ from app.web.strict import check_name
 
 SOURCE = "langfuse"
 LONGEST_PART = 32 << 10
-_CALLS = frozenset({"generation-create", "generation-update"})
+_CALLS = frozenset({"generation-create", "generation-update", "embedding-create"})
 _EITHER = frozenset({"observation-create", "observation-update"})
 _MODEL_CALLS = frozenset({"GENERATION", "EMBEDDING"})
 _KEPT = (
     *("startTime", "endTime", "completionStartTime", "model", "usage", "usageDetails"),
     *("costDetails", "level", "statusMessage", "name"),
 )
-_UNITS = {
-    "CHARACTERS": "input_characters",
-    "IMAGES": "output_images",
-    "SECONDS": "audio_seconds",
-    "REQUESTS": "requests",
-}
-_OLDER = {"input": "prompt_tokens", "output": "completion_tokens", "total": "total_tokens"}
-_OPENAI = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")
-_READ = ("cache_read_input_tokens", "input_cached_tokens", "input_cache_read", "cached_tokens")
-_WRITTEN = ("cache_creation_input_tokens", "input_cache_creation", "cache_write_input_tokens")
-_REASONED = ("output_reasoning_tokens", "output_reasoning", "reasoning_tokens")
 
 
 class Said(NamedTuple):
@@ -113,78 +102,10 @@ def _of_call(body: Mapping[str, Any], identity: Identity, pointer: str) -> dict[
     for name in ("startTime", "endTime", "completionStartTime"):
         _instant(kept.get(name), f"{pointer}/{name}")
     usage_of(kept, pointer)
-    _cost(kept, Counts({}, False, False), "never", pointer)
+    cost_of(kept, Counts({}, False, False), "never", pointer)
     parameters = body.get("modelParameters")
     tier = text_of(parameters.get("service_tier")) if isinstance(parameters, dict) else None
     return {**kept, **_who(body, identity), **({"service_tier": tier[:64]} if tier else {})}
-
-
-def usage_of(call: Mapping[str, Any], pointer: str) -> Counts:
-    """The counters of a generation: `usageDetails`, or the older `usage`.
-
-    Raises:
-        InvalidInput: something in them is no count.
-    """
-    details = object_of(call.get("usageDetails"), f"{pointer}/usageDetails")
-    if details:
-        return details_of(details, f"{pointer}/usageDetails")
-    usage, where = object_of(call.get("usage"), f"{pointer}/usage"), f"{pointer}/usage"
-    unit = str(usage.get("unit") or "TOKENS").upper()
-    if unit in _UNITS:
-        total = usage.get("total") or usage.get("input") or usage.get("output") or 0
-        count = number_of(total, f"{where}/total", unit == "SECONDS")
-        return Counts({_UNITS[unit]: count} if count else {}, bool(count), True)
-    renamed = {
-        ours: number_of(usage[theirs], f"{where}/{theirs}")
-        for theirs, ours in _OLDER.items()
-        if usage.get(theirs) not in (None, "")
-    }
-    return counts_of({**renamed, **{key: v for key, v in usage.items() if v is not None}}, where)
-
-
-def details_of(details: Mapping[str, Any], pointer: str) -> Counts:
-    """The counters of usage details.
-
-    Under OpenAI's names a whole contains its parts; under Langfuse's own (`input`,
-    `input_cached_tokens`, `output`, …) each counts what the others do not.
-
-    Raises:
-        InvalidInput: something in them is no count.
-    """
-    if any(details.get(name) is not None for name in _OPENAI):
-        return counts_of(details, pointer)
-    usage: dict[str, int | float] = {}
-    split = False
-    for name, value in details.items():
-        if value is None or name == "total" or isinstance(value, dict):
-            continue
-        count = number_of(value, f"{pointer}/{name}")
-        for part, names in (
-            ("cache_read_tokens", _READ),
-            ("cache_write_tokens", _WRITTEN),
-            ("output_reasoning_tokens", _REASONED),
-        ):
-            if name in names:
-                usage[part] = usage.get(part, 0) + count
-                split = split or part != "output_reasoning_tokens"
-        if name.startswith("output") or name in _REASONED:
-            usage["output_tokens"] = usage.get("output_tokens", 0) + count
-        elif name.startswith("input") or name in _READ or name in _WRITTEN:
-            usage["input_tokens"] = usage.get("input_tokens", 0) + count
-    if not usage and details.get("total"):
-        usage["input_tokens"] = number_of(details["total"], f"{pointer}/total")
-    return Counts({name: n for name, n in usage.items() if n}, any(usage.values()), split)
-
-
-def _cost(call: Mapping[str, Any], counts: Counts, trust: str, pointer: str) -> Any:
-    given, where = None, f"{pointer}/costDetails/total"
-    details = object_of(call.get("costDetails"), f"{pointer}/costDetails")
-    if details:
-        given = details.get("total")
-    else:
-        usage = object_of(call.get("usage"), f"{pointer}/usage")
-        given, where = usage.get("totalCost"), f"{pointer}/usage/totalCost"
-    return weigh(given, tokens=counts.tokens, complete=counts.split, trust=trust, pointer=where)
 
 
 def merged(parts: Sequence[Part]) -> dict[str, Any]:
@@ -220,7 +141,7 @@ def whole(
     provider, model = told_apart("", text_of(call.get("model")) or "")
     start, end = (_instant(call.get(name), pointer) for name in ("startTime", "endTime"))
     first = _instant(call.get("completionStartTime"), pointer)
-    weighed = _cost(call, counts, trust, pointer)
+    weighed = cost_of(call, counts, trust, pointer)
     context = dict(weighed.context)
     if tier := call.get("service_tier"):
         context["service_tier"] = tier

@@ -37,10 +37,23 @@ BATCH: dict[str, Any] = {
     ],
     "metadata": {"sdk_name": "python"},
 }
+_HOUSE = {"id": "tollgate", "name": "Tollgate"}
+PROJECTS: dict[str, Any] = {"data": [{**_HOUSE, "organization": _HOUSE, "metadata": {}}]}
 ANSWER: dict[str, Any] = {
     "successes": [{"id": "e1", "status": 201}, {"id": "e2", "status": 201}],
     "errors": [],
 }
+
+
+@router.get(
+    "/api/public/projects",
+    responses={200: {"description": "The key is good", "content": shown(PROJECTS)}},
+)
+async def list_langfuse_projects(request: Request) -> Response:
+    """The one project there is, by which Langfuse's clients and Dify try their keys."""
+    foreign: Foreign = request.app.state.foreign
+    await foreign.open(lean(request))
+    return Response(msgspec.json.encode(PROJECTS), media_type="application/json")
 
 
 @router.post(

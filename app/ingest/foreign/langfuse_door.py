@@ -31,7 +31,7 @@ NAME = "langfuse"
 EVERY_S = 30.0
 _AMENDED = (
     *("provider", "model", "usage", "status_code", "error_message", "latency_ms", "ttft_ms"),
-    *("context", "team_id", "session_id"),
+    *("context", "team_id", "session_id", "cost_usd"),
 )
 
 
@@ -139,7 +139,7 @@ class Langfuse:
 
     async def _amend(self, draft: Draft, opened: Opened) -> None:
         call = self._foreign.compared(judged(draft, opened)[0], SOURCE, draft.comparable)
-        names = set(_AMENDED) | ({"cost_usd", "timestamp"} & draft.event.keys())
+        names = set(_AMENDED) | ({"timestamp"} & draft.event.keys())
         await done(
             self._books,
             self._read_row,

@@ -17,6 +17,11 @@ _OWN = (
     *("task_type", "backend", "pool", "hold_id"),
 )
 """Fields of ours that stand in such an object under our names."""
+_NUMBERS = {
+    **dict.fromkeys(("status_code", "retry_count", "request_bytes", "response_bytes"), False),
+    **dict.fromkeys(("latency_ms", "ttft_ms"), True),
+}
+"""Those that are numbers, and whether they may have a fraction."""
 _COSTS = ("cost_usd", "response_cost", "cost", "total_cost")
 _VALUES = ("value", "quantity", "count", "tokens")
 _CONDITIONS = ("service_tier", "processing", "region", "inference_geo", "speed")
@@ -43,35 +48,54 @@ def metered(
 
     With a `model` or tokens it is a model call; of one token kind if it says `type` (or
     `token_type`) and a number. Otherwise it counts on the plain meter of that name: `value`, or 1.
-    `cents` is a cost that stands beside the object, `mapped` counters found by configuration.
+    Tokens may stand in a `usage` of its own, as in a provider's response. `cents` is a cost that
+    stands beside the object, `mapped` counters found by configuration.
 
     Raises:
         InvalidInput: a number or an amount is none; `errors` names the place.
     """
     provider, model = told_apart(text_of(said.get("provider")) or "", _model_of(said))
-    counts = _one_kind(said, pointer) or counts_of(said, pointer)
+    counts = _counts(said, pointer)
     if mapped:
         counts = counts._replace(usage={**counts.usage, **mapped}, known=any(mapped.values()))
-    event: dict[str, Any] = {name: said[name] for name in _OWN if said.get(name) is not None}
+    event = _own(said, pointer)
     context = {
         name: value for name in _CONDITIONS if isinstance(value := said.get(name), str) and value
     }
-    if not model and not counts.known and not _fails(event):
-        return Metered({**event, **_on_meter(said, meter, pointer)}, False)
     weighed = _cost(said, counts, pointer, trust, cents)
     context |= weighed.context
-    if not counts.known and not _fails(event):
-        context |= UNKNOWN
-    event |= {"usage": counts.usage}
-    if provider:
-        event["provider"] = provider
-    if model:
-        event["model"] = model
+    if not model and not counts.known and not _fails(event):
+        event |= _on_meter(said, meter, pointer)
+    else:
+        event |= {"usage": counts.usage}
+        if not counts.known and not _fails(event):
+            context |= UNKNOWN
+        if provider:
+            event["provider"] = provider
+        if model:
+            event["model"] = model
     if context:
         event["context"] = context
     if weighed.cost_usd is not None:
         event["cost_usd"] = weighed.cost_usd
     return Metered(event, weighed.comparable)
+
+
+def _own(said: Mapping[str, object], pointer: str) -> dict[str, Any]:
+    """The fields of ours in it; their numbers may be strings."""
+    found = {name: said[name] for name in _OWN if said.get(name) is not None}
+    for name in _NUMBERS.keys() & found.keys():
+        if isinstance(found[name], str):
+            found[name] = number_of(found[name], f"{pointer}/{name}", _NUMBERS[name])
+    return found
+
+
+def _counts(said: Mapping[str, object], pointer: str) -> Counts:
+    counts = _one_kind(said, pointer) or counts_of(said, pointer)
+    within = said.get("usage")
+    if counts.known or not isinstance(within, dict):
+        return counts
+    return counts_of(within, f"{pointer}/usage")
 
 
 def _model_of(said: Mapping[str, object]) -> str:

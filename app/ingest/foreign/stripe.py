@@ -50,12 +50,16 @@ def drafts_of(
     base: str = "",
     otherwise_id: str = "",
 ) -> list[Draft | AppError]:
-    """The drafts of meter events; `otherwise_id` names one that has no `identifier`."""
+    """The drafts of meter events.
+
+    `otherwise_id` names one that has no `identifier`; of many, with its place among them.
+    """
     found: list[Draft | AppError] = []
     for place, event in enumerate(events):
         at = f"{base}/{place}" if base else ""
         try:
-            found.append(_draft(object_of(event, at), at, identity, key, trust, otherwise_id))
+            name = event_id(otherwise_id, str(place)) if base and otherwise_id else otherwise_id
+            found.append(_draft(object_of(event, at), at, identity, key, trust, name))
         except InvalidInput as error:
             found.append(error)
     return found

@@ -1,5 +1,7 @@
 """Stripe's meter events over HTTP: v1 as a form, v2 as JSON, and v2's stream with its sessions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -76,14 +78,12 @@ async def post_meter_event(request: Request) -> Response:
     tells a repeat, else the header `Idempotency-Key`.
     """
     foreign: Foreign = request.app.state.foreign
-    opened = await foreign.open(lean(request))
-    if opened.kind not in (_FORM, ""):
-        raise UnsupportedMedia(f"send {_FORM}")
-    try:
+    with _told_as_stripe_does():
+        opened = await foreign.open(lean(request))
+        if opened.kind not in (_FORM, ""):
+            raise UnsupportedMedia(f"send {_FORM}")
         event = from_form(opened.body)
         at = await _recorded_one(foreign, opened, event)
-    except AppError as error:
-        raise _as_stripe_says(error) from None
     seconds = {"timestamp": int(at.timestamp()), "created": int(opened.now.timestamp())}
     return _answer({"object": "billing.meter_event", "livemode": True, **_told(event), **seconds})
 
@@ -99,15 +99,13 @@ async def post_meter_event(request: Request) -> Response:
 async def post_meter_event_v2(request: Request) -> Response:
     """Record a Stripe meter event, JSON; as `/v1/billing/meter_events`."""
     foreign: Foreign = request.app.state.foreign
-    opened = await foreign.open(lean(request))
-    _must_be_json(opened)
-    try:
+    with _told_as_stripe_does():
+        opened = await foreign.open(lean(request))
+        _must_be_json(opened)
         event = await decoded(opened.body, read_any)
         if not isinstance(event, dict):
             raise BadRequest.at("", "an object was looked for")
         at = await _recorded_one(foreign, opened, event)
-    except AppError as error:
-        raise _as_stripe_says(error) from None
     instants = {"timestamp": _written(at), "created": _written(opened.now)}
     return _answer(
         {"object": "v2.billing.meter_event", "livemode": True, **_told(event), **instants}
@@ -124,11 +122,9 @@ async def post_meter_event_session(request: Request) -> Response:
     It may record events as the key that asked may, and nothing else.
     """
     foreign: Foreign = request.app.state.foreign
-    opened = await foreign.open(lean(request))
-    try:
+    with _told_as_stripe_does():
+        opened = await foreign.open(lean(request))
         key, token = await open_session(request.app.state.db, opened.key, opened.now, SESSION_LASTS)
-    except AppError as error:
-        raise _as_stripe_says(error) from None
     return _answer(
         {
             "id": key.id,
@@ -150,11 +146,14 @@ async def post_meter_event_session(request: Request) -> Response:
     },
 )
 async def post_meter_event_stream(request: Request) -> Response:
-    """Record many Stripe meter events, all or none."""
+    """Record many Stripe meter events, all or none.
+
+    `identifier` tells a repeat, else the header `Idempotency-Key` with the place of the event.
+    """
     foreign: Foreign = request.app.state.foreign
-    opened = await foreign.open(lean(request))
-    _must_be_json(opened)
-    try:
+    with _told_as_stripe_does():
+        opened = await foreign.open(lean(request))
+        _must_be_json(opened)
         body = await decoded(opened.body, read_any)
         events = body.get("events") if isinstance(body, dict) else None
         if not isinstance(events, list) or not events:
@@ -164,13 +163,12 @@ async def post_meter_event_stream(request: Request) -> Response:
         drafts = drafts_of(
             *(events, foreign.identity, opened.key, foreign.trust),
             base="/events",
+            otherwise_id=_idempotency_key(opened),
         )
         told = await foreign.submit(opened, SOURCE, drafts, atomic=True)
         if told.refused:
             why = refusal_of(told)
             raise why or BadRequest("nothing was recorded", errors=places_of(told.refused))
-    except AppError as error:
-        raise _as_stripe_says(error) from None
     return _answer({})
 
 
@@ -179,18 +177,23 @@ def _must_be_json(opened: Opened) -> None:
         raise UnsupportedMedia("send application/json")
 
 
+def _idempotency_key(opened: Opened) -> str:
+    """What Stripe's clients make for each call, and send again with its retries."""
+    return opened.headers.get(b"idempotency-key", b"").decode("latin-1").strip()
+
+
 async def _recorded_one(foreign: Foreign, opened: Opened, event: dict[str, Any]) -> datetime:
     """Record one meter event and say when it happened."""
-    given = opened.headers.get(b"idempotency-key", b"").decode("latin-1").strip()
     drafts = drafts_of(
         *([event], foreign.identity, opened.key, foreign.trust),
-        otherwise_id=given,
+        otherwise_id=_idempotency_key(opened),
     )
     told = await foreign.submit(opened, SOURCE, drafts)
     if (error := refusal_of(told)) is not None:
         raise error
     if told.conflicts:
-        raise IdReused("another event came with this identifier; the first one stays")
+        detail = "another event came with this identifier; the first one stays"
+        raise IdReused(detail, errors=[{"pointer": "/identifier", "detail": detail}])
     return told.logged[0].entry.timestamp
 
 
@@ -198,16 +201,33 @@ def _told(event: dict[str, Any]) -> dict[str, Any]:
     return {name: event.get(name) for name in ("event_name", "identifier", "payload")}
 
 
+@contextmanager
+def _told_as_stripe_does() -> Iterator[None]:
+    """Add to every refusal the member that Stripe's clients read.
+
+    Its client for Node.js takes any answer without it for the event, whatever the status.
+    """
+    try:
+        yield
+    except AppError as error:
+        raise _as_stripe_says(error) from None
+
+
 def _as_stripe_says(error: AppError) -> AppError:
-    """With the member that Stripe's clients read."""
     shown_first = (error.extra.get("errors") or [{}])[0]
     told = {
-        "type": "invalid_request_error" if error.status < 500 else "api_error",
+        "type": _type_of(error),
         "message": error.detail or error.title,
         "code": error.slug.replace("-", "_"),
         "param": shown_first.get("pointer", "").strip("/").replace("/", ".") or None,
     }
-    return with_members(error, {"error": told}) if error.status < 500 else error
+    return with_members(error, {"error": told})
+
+
+def _type_of(error: AppError) -> str:
+    if isinstance(error, IdReused):
+        return "idempotency_error"
+    return "invalid_request_error" if error.status < 500 else "api_error"
 
 
 def _written(at: datetime) -> str:

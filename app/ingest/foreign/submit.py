@@ -16,7 +16,15 @@ from msgspec.structs import replace
 from app.access.guard import require, require_user, token_of
 from app.access.keys import Key, KeyRing, find_fresh
 from app.core.clock import Clock
-from app.core.errors import AppError, BadRequest, Forbidden, InvalidInput, OutOfWindow, TooLarge
+from app.core.errors import (
+    AppError,
+    BadRequest,
+    Forbidden,
+    IdReused,
+    InvalidInput,
+    OutOfWindow,
+    TooLarge,
+)
 from app.core.money import from_usd, to_usd
 from app.db.changes import Feed
 from app.db.engine import Database
@@ -35,6 +43,7 @@ from app.web.lean import LeanRequest
 from app.web.strict import UNREADABLE, inflate, refusal
 
 T = TypeVar("T")
+E = TypeVar("E", bound=AppError)
 _NOWHERE: Mapping[str, str] = MappingProxyType({})
 _TURN = 200
 """After so many drafts others have a turn."""
@@ -156,7 +165,8 @@ class Foreign:
         Raises:
             TooLarge: more than 10,000 drafts.
             Unavailable: nothing was recorded; send it again.
-            IdReused: `atomic`, and an id stands for another event.
+            IdReused, OutOfWindow: `atomic`, and an id stands for another event, or one that is
+                forgotten.
         """
         if len(drafts) > MAX_EVENTS:
             raise TooLarge(f"at most {MAX_EVENTS:,} events in one request", events=len(drafts))
@@ -178,12 +188,15 @@ class Foreign:
         count_statuses(self.figures, source, [(REJECTED, len(refused))])
         if not calls or (atomic and refused):
             return Told(len(drafts), {}, refused)
-        outcome = await self._intake.submit(
-            *(calls, opened.key, opened.token, opened.version),
-            events=len(places),
-            atomic=atomic,
-            door=source,
-        )
+        try:
+            outcome = await self._intake.submit(
+                *(calls, opened.key, opened.token, opened.version),
+                events=len(places),
+                atomic=atomic,
+                door=source,
+            )
+        except (IdReused, OutOfWindow) as error:  # `atomic`: all drafts were good until then
+            raise _placed_whole(error, drafts) from None
         logged = dict(zip(places, outcome.logged, strict=True))
         for place, one in list(logged.items()):
             self._count(source, one)
@@ -244,6 +257,17 @@ def _forgotten(draft: Draft | AppError) -> AppError:
     if isinstance(draft, AppError):
         return draft
     return OutOfWindow.at(draft.places.get("timestamp", draft.pointer), FORGOTTEN)
+
+
+def _placed_whole(error: E, drafts: Drafts) -> E:
+    """The refusal of all drafts as one of what those that hinder it were made of."""
+    found = []
+    for one in error.extra.get("errors", []):
+        place, _, field = one["pointer"].strip("/").partition("/")
+        draft = drafts[int(place)]
+        theirs = draft.places.get(field, draft.pointer) if isinstance(draft, Draft) else ""
+        found.append({**one, "pointer": theirs})
+    return type(error)(error.detail, errors=found)
 
 
 def _placed(error: InvalidInput, draft: Draft) -> InvalidInput:
