@@ -8,14 +8,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any, NamedTuple
 
+from clients.answers import detailed
 from sdk.tests.stand_in import ENDS
 
-UNKNOWN_MODEL = "no-such-model"
+REFUSED = {"no-such-model": 404, "busy-model": 429, "broken-model": 500}
+"""The models that are refused, and how."""
 GEMINI_THOUGHTS = 64
 
 
 class Served(NamedTuple):
-    """One request that was answered; tokens are inclusive, and 0 where it failed."""
+    """One request that was answered; tokens are inclusive, and 0 where the answer told none."""
 
     user: str
     path: str
@@ -24,14 +26,16 @@ class Served(NamedTuple):
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    written_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 class Model:
     """Answers as OpenAI, Anthropic and Gemini do; `served` is the account.
 
     Every answer has an id of its own and other token counts. Whose call it is stands in `user`,
-    in `metadata.user_id` or, without these, in the key, which is `sk-` and the user. The model
-    `no-such-model` is refused with 404.
+    in `metadata.user_id` or, without these, in the key, which is `sk-` and the user. Some models
+    are refused. Where a tool `look_up` is offered and was not used yet, it is called.
     """
 
     def __init__(self) -> None:
@@ -73,10 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         gemini = path.partition(":")[2]
         model = path.rpartition("/")[2].partition(":")[0] if gemini else body.get("model", "")
-        if model == UNKNOWN_MODEL:
-            self.account.served.append(Served(self._user(body), path, model, 404))
-            error = {"message": "no such model", "type": "invalid_request_error", "code": 404}
-            self._json(404, {"type": "error", "error": error})
+        if (status := REFUSED.get(model)) is not None:
+            self.account.served.append(Served(self._user(body), path, model, status))
+            error = {"message": "refused", "type": "invalid_request_error", "code": status}
+            self._json(status, {"type": "error", "error": error})
             return
         make = gemini_answer if gemini else next((ENDS[e] for e in ENDS if path.endswith(e)), None)
         if make is None or gemini == "countTokens":
@@ -84,9 +88,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"error": {"message": "no such page", "code": 404}})
             return
         turn = next(self.account.turns)
-        whole, chunks = (_own(one) for one in make(body, (1000 + 37 * turn, 100 + 11 * turn)))
-        whole, chunks = _named(whole, chunks, uuid.uuid4().hex, model)
-        self.account.served.append(Served(self._user(body), path, model, 200, *counted(whole)))
+        given = _own(make(body, (1000 + 37 * turn, 100 + 11 * turn)))
+        whole, chunks = _named(*detailed(given, body), uuid.uuid4().hex, model)
+        told = counted(whole) if tells_usage(path, body) else ()
+        self.account.served.append(Served(self._user(body), path, model, 200, *told))
         if body.get("stream") or gemini == "streamGenerateContent":
             self._stream(chunks, done=path.endswith("/chat/completions"))
         else:
@@ -123,17 +128,31 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
 
-def counted(whole: dict[str, Any]) -> tuple[int, int, int]:
-    """The input, output and cached tokens that an answer tells; input and output inclusive."""
+def counted(whole: dict[str, Any]) -> tuple[int, int, int, int, int]:
+    """The input, output, cached, written and reasoning tokens that an answer tells.
+
+    Input and output are inclusive.
+    """
     if told := whole.get("usageMetadata"):
-        given = told["candidatesTokenCount"] + told["thoughtsTokenCount"]
-        return told["promptTokenCount"], given, told["cachedContentTokenCount"]
+        thought = told["thoughtsTokenCount"]
+        given = told["candidatesTokenCount"] + thought
+        return told["promptTokenCount"], given, told["cachedContentTokenCount"], 0, thought
     told = whole["usage"]
     taken = told["prompt_tokens"] if "prompt_tokens" in told else told["input_tokens"]
     given = told.get("completion_tokens", told.get("output_tokens", 0))
     parts = told.get("prompt_tokens_details") or told.get("input_tokens_details") or {}
-    apart = told.get("cache_read_input_tokens", 0)
-    return taken + apart, given, apart + parts.get("cached_tokens", 0)
+    thoughts = told.get("completion_tokens_details") or told.get("output_tokens_details") or {}
+    read = told.get("cache_read_input_tokens", 0)
+    written = told.get("cache_creation_input_tokens", 0)
+    cached = read + parts.get("cached_tokens", 0)
+    return taken + read + written, given, cached, written, thoughts.get("reasoning_tokens", 0)
+
+
+def tells_usage(path: str, body: dict[str, Any]) -> bool:
+    """Whether the answer says what it used: a chat that is streamed does only if it is asked to."""
+    if not (body.get("stream") and path.endswith("/chat/completions")):
+        return True
+    return bool((body.get("stream_options") or {}).get("include_usage"))
 
 
 def gemini_answer(_: dict[str, Any], counts: tuple[int, int]) -> tuple[Any, list[Any]]:
@@ -177,7 +196,9 @@ def _named(whole: Any, chunks: list[Any], name: str, model: str) -> tuple[Any, l
 def _finished_items(chunks: list[Any]) -> list[Any]:
     """A stream of the Responses API with the end of its message told, as some clients need it."""
     *before, last = chunks
-    item = next(one for one in last["response"]["output"] if one["type"] == "message")
+    item = next((one for one in last["response"]["output"] if one["type"] == "message"), None)
+    if item is None:
+        return chunks
     told = {"type": "response.output_item.done", "output_index": 1, "item": item}
     pieces = [*before, told, last]
     return [one | {"sequence_number": place} for place, one in enumerate(pieces)]

@@ -14,7 +14,7 @@ import httpx
 
 from clients.environments import HERE, ready, version
 from clients.model import Model, Served
-from clients.registry import CACHED, FAILURES, RESPONSES, Client
+from clients.registry import CACHED, FAILURES, REASONING, RESPONSES, WRITTEN, Client
 from tests.faults.service import HEADERS, Service, serving
 
 ARRIVAL_S = 20
@@ -22,15 +22,23 @@ ARRIVAL_S = 20
 RUN_S = 180
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "TERM")
 NOBODY = "unknown"
+COUNTERS = {
+    CACHED: "cache_read_tokens",
+    WRITTEN: "cache_write_tokens",
+    REASONING: "output_reasoning_tokens",
+}
+"""The parts of the input and the output that are compared where a program tells them."""
 
 
 class Call(NamedTuple):
-    """A call as both sides can tell it; `cached_tokens` is 0 where the program does not tell it."""
+    """A call as both sides can tell it; a part is 0 where the program does not tell it."""
 
     user: str
     input_tokens: int
     output_tokens: int
     cached_tokens: int
+    written_tokens: int
+    reasoning_tokens: int
     failed: bool
 
 
@@ -122,8 +130,15 @@ def _told(one: Served, client: Client) -> list[Call]:
         return []
     if one.path.endswith("/responses") and RESPONSES in client.silent:
         return []
-    cached = 0 if CACHED in client.silent else one.cached_tokens
-    return [Call(one.user, one.input_tokens, one.output_tokens, cached, failed)]
+    parts = (
+        0 if kind in client.silent else value
+        for kind, value in zip(
+            COUNTERS,
+            (one.cached_tokens, one.written_tokens, one.reasoning_tokens),
+            strict=True,
+        )
+    )
+    return [Call(one.user, one.input_tokens, one.output_tokens, *parts, failed)]
 
 
 def _arrived(
@@ -155,7 +170,10 @@ def _metered(event: dict[str, Any], client: Client) -> Call:
         event["user_id"],
         usage.get("input_tokens", 0),
         usage.get("output_tokens", 0),
-        0 if CACHED in client.silent else usage.get("cache_read_tokens", 0),
+        *(
+            0 if kind in client.silent else usage.get(counter, 0)
+            for kind, counter in COUNTERS.items()
+        ),
         event["status_code"] >= 400,
     )
 
