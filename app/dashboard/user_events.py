@@ -15,6 +15,7 @@ from app.usage.ledger import Entry, usage_of
 from app.usage.pages import WrappedLog, list_items
 from app.usage.read import Place, Wanted, get_event
 from app.usage.wrapped import Group, WrappedRow, find_wrapped
+from app.usage.wrapped_stands import charge_of, standing_of
 
 PAGE = 50
 
@@ -48,7 +49,7 @@ class GroupRow(NamedTuple):
     @property
     def cost_nanos(self) -> int | None:
         """The cost of those that have a price; None where none has."""
-        return None if self.group.unpriced_calls == self.group.calls else self.group.cost_nanos
+        return self.group.known_cost_nanos
 
 
 async def read_events(
@@ -72,7 +73,7 @@ class Story(NamedTuple):
     """One event: as it stands, how it came to its cost, and what was corrected.
 
     `entry` is None where it was wrapped and its archive cannot be read; `left` then still tells
-    when it was and what it cost. `late` says that it came after its billing period had ended.
+    when it was and what it costs. `late` says that it came after its billing period had ended.
     """
 
     entry: Entry | None
@@ -132,7 +133,10 @@ async def _story(tx: Tx, logged: Entry, left: WrappedRow | None, catalog: Catalo
 
 async def _unreadable(tx: Tx, user_id: str, event_id: str, left: WrappedRow) -> Story:
     corrections = (await corrected(tx, [(user_id, event_id)])).get((user_id, event_id), ())
-    period = (await agreed(tx, user_id)).period_at(left.timestamp)
+    stands = standing_of(left, None, corrections)
+    at = left.timestamp if stands is None else stands.timestamp
+    period = (await agreed(tx, user_id)).period_at(at)
     account = Account((), "", "its row lies in an archive that cannot be read now")
     late, voided = left.recorded_at >= period.end, is_voided(corrections)
-    return Story(None, left, account, history_out(corrections), voided, period.key, late)
+    left = left._replace(**charge_of(left, corrections)._asdict())
+    return Story(stands, left, account, history_out(corrections), voided, period.key, late)

@@ -7,6 +7,7 @@ from app.core.counters import COLUMNS
 from app.db.engine import Database, Tx
 from app.db.types import table_of
 from app.retention.evidence import entry_of_wrapped
+from app.retention.group_sums import as_they_stand
 from app.retention.store import ArchiveStore
 from app.summaries.tables import WrappedUsage
 from app.usage.ledger import Entry
@@ -33,7 +34,7 @@ class WrappedLog:
     async def groups(
         self, tx: Tx, user_id: str, wanted: Wanted, after: Place | None, limit: int
     ) -> list[Group]:
-        """The user's groups whose last call lies behind `after`, newest first.
+        """The user's groups whose last call lies behind `after`, newest first, as they stand.
 
         None where a session or a tag is asked for: groups do not tell these apart.
         """
@@ -45,7 +46,8 @@ class WrappedLog:
         order = (_row.hour, _row.last_at, _row.archive_id, _row.group_no)
         newest_first = [column.desc() for column in order]
         query = select(*_columns).where(*conditions).order_by(*newest_first).limit(limit)
-        return [_group(list(row)) for row in await tx.fetch(query)]
+        found = [_group(list(row)) for row in await tx.fetch(query)]
+        return await as_they_stand(tx, user_id, found)
 
     async def entry(self, user_id: str, event_id: str) -> Entry | None:
         """The row of a wrapped event, from its archive.

@@ -1,9 +1,9 @@
 """What the API answers about one user's events."""
 
 import re
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -14,12 +14,13 @@ from pydantic import BaseModel
 from app.access.deps import Db, Reader
 from app.access.guard import require_user
 from app.core.counters import as_mapping
-from app.core.errors import Damaged, InvalidInput, NotFound, Unavailable
+from app.core.errors import AppError, Damaged, InvalidInput, NotFound, Unavailable
 from app.core.money import to_usd
-from app.db.engine import Tx
+from app.db.engine import Database, Tx
 from app.plans.known import Agreement, agreement_of, load
 from app.plans.periods import calendar_months
 from app.pricing.api import Known, LineOut, line_out
+from app.pricing.catalog import Catalog
 from app.usage.corrections import Correction, Key, corrected, is_voided, shown
 from app.usage.explain import VOIDED, account_of
 from app.usage.history import CorrectionOut, history_out
@@ -34,6 +35,7 @@ from app.usage.wrapped_out import (
     wrapped_event_out,
     wrapped_out,
 )
+from app.usage.wrapped_stands import standing_of
 
 TAG = "tag."
 _SLASH = "\udc2f"  # decoding a path can never make this
@@ -195,11 +197,10 @@ async def list_user_events(
 
     They are found and ordered by what was sent, and shown as they stand after their corrections.
     Old ones may have been wrapped: these appear as groups (`kind` is `wrapped`), each at the time
-    of its last call, as they were when they were wrapped. Groups do not tell sessions or tags
-    apart: who asks for one sees none.
+    of its last call, with sums as they stand. Groups do not tell sessions or tags apart: who asks
+    for one sees none.
     """
     require_user(key, user_id)
-    refuse_unknown(request, _LIST_QUERY, TAG)
     legible(user_id, "user_id")
     start, end = instant_from(from_, "from"), instant_from(to, "to")
     if start is not None and end is not None and end < start:
@@ -235,12 +236,6 @@ async def list_user_events(
         items=items,
         next_cursor=None if end_of_page is None else cursor_of(end_of_page),
     )
-
-
-_LIST_QUERY = (
-    *("from", "to", "provider", "model", "endpoint", "status", "team_id", "session_id"),
-    *("task_type", "cursor", "limit"),
-)
 
 
 class ExplanationOut(BaseModel):
@@ -299,71 +294,117 @@ async def explain_user_event(
     """How an event came to its cost: each unit, its rate, and the price entry that states it.
 
     Of an event that was corrected this is how it came to its present cost; `corrections` tells by
-    which steps.
+    which steps. One that was wrapped is read from its archive; where that cannot be read, the
+    problem names the archive.
     """
     require_user(key, user_id)
-    refuse_unknown(request, ())
     legible(user_id, "user_id")
     legible(event_id, "event_id")
 
-    async def work(tx: Tx) -> ExplanationOut:
-        logged = await get_event(tx, user_id, event_id)
-        corrections = (await corrected(tx, [logged[:2]])).get(logged[:2], ())
-        entry = shown(logged, corrections) or logged
-        found = VOIDED
-        if not is_voided(corrections):
-            found = await account_of(tx, entry, known.catalog)
-        return ExplanationOut(
-            id=entry.event_id,
-            user_id=entry.user_id,
-            provider=entry.provider or None,
-            model=entry.model or None,
-            cost_usd=None if entry.cost_nanos is None else to_usd(entry.cost_nanos),
-            cost_nano_usd=entry.cost_nanos,
-            cost_status=entry.cost_status,
-            price_ref=entry.price_ref,
-            tier=found.tier,
-            why=found.why,
-            lines=[line_out(line) for line in found.lines],
-            corrections=history_out(corrections),
-        )
+    found = await _find(db, request.app.state.wrapped_log, (user_id, event_id))
+    if found.stands is None:
+        raise _unread(found)
+    entry = found.stands
+    return await db.read(lambda tx: _explained(tx, entry, found.corrections, known.catalog))
 
-    return await db.read(work)
+
+async def _explained(
+    tx: Tx, entry: Entry, corrections: Sequence[Correction], catalog: Catalog
+) -> ExplanationOut:
+    found = VOIDED
+    if not is_voided(corrections):
+        found = await account_of(tx, entry, catalog)
+    return ExplanationOut(
+        id=entry.event_id,
+        user_id=entry.user_id,
+        provider=entry.provider or None,
+        model=entry.model or None,
+        cost_usd=None if entry.cost_nanos is None else to_usd(entry.cost_nanos),
+        cost_nano_usd=entry.cost_nanos,
+        cost_status=entry.cost_status,
+        price_ref=entry.price_ref,
+        tier=found.tier,
+        why=found.why,
+        lines=[line_out(line) for line in found.lines],
+        corrections=history_out(corrections),
+    )
 
 
 @router.get("/v1/users/{user_id:path}/events/{event_id:path}")
 async def get_user_event(
     request: Request, db: Db, key: Reader, user_id: UserId, event_id: EventId
 ) -> EventOut | WrappedEventOut:
-    """One event as it stands, or what is left of one that was wrapped."""
+    """One event as it stands; one that was wrapped is read from its archive."""
     require_user(key, user_id)
-    refuse_unknown(request, ())
     legible(user_id, "user_id")
     legible(event_id, "event_id")
 
-    async def work(tx: Tx) -> EventOut | tuple[WrappedRow, Sequence[Correction], Agreement]:
-        key = (user_id, event_id)
-        known, agreement = await corrected(tx, [key]), await _agreed(tx, user_id)
+    found = await _find(db, request.app.state.wrapped_log, (user_id, event_id))
+    stands, corrections, agreement = found.stands, found.corrections, found.agreement
+    event = None if stands is None else event_out(stands, agreement, corrections)
+    if found.left is None and event is not None:
+        return event
+    assert found.left is not None
+    return wrapped_event_out((user_id, event_id), found.left, stands, corrections, event, agreement)
+
+
+class Found(NamedTuple):
+    """An event wherever it is; `left` is of one that was wrapped.
+
+    `stands` is None where only its archive tells of it and cannot be read: then `failure` says why.
+    """
+
+    stands: Entry | None
+    left: WrappedRow | None
+    corrections: Sequence[Correction]
+    agreement: Agreement
+    failure: AppError | None = None
+
+
+async def _find(db: Database, wrapped: WrappedLog, key: Key) -> Found:
+    """The event as it stands, from the log or from its archive.
+
+    Raises:
+        NotFound: this user has none under that id.
+    """
+
+    async def work(tx: Tx) -> Found:
+        corrections = (await corrected(tx, [key])).get(key, ())
+        agreement = await _agreed(tx, key[0])
         try:
-            return standing_out(await get_event(tx, *key), known, agreement)
+            row = await get_event(tx, *key)
         except NotFound:
             left = await find_wrapped(tx, [key])
             if key not in left:
                 raise
-            return left[key], known.get(key, ()), agreement
+            return Found(None, left[key], corrections, agreement)
+        return Found(shown(row, corrections) or row, None, corrections, agreement)
 
     found = await db.read(work)
-    if isinstance(found, EventOut):
+    if found.left is None:
         return found
-    left, corrections, agreement = found
-    wrapped: WrappedLog = request.app.state.wrapped_log
+    row, failure = None, None
     try:
-        row = await wrapped.entry(user_id, event_id)
-    except (Damaged, Unavailable):
-        row = None
-    stands = None if row is None else shown(row, corrections) or row
-    event = None if stands is None else event_out(stands, agreement, corrections)
-    return wrapped_event_out(user_id, event_id, left, event, agreement)
+        row = await wrapped.entry(*key)
+    except (Damaged, Unavailable) as error:
+        failure = error
+    stands = standing_of(found.left, row, found.corrections)
+    if stands is None and failure is None:  # it was restored meanwhile
+        return await db.read(work)
+    return found._replace(stands=stands, failure=failure)
+
+
+def _unread(found: Found) -> AppError:
+    """What is said of a wrapped event where its archive is needed and cannot be read. Pure."""
+    assert found.left is not None
+    assert found.failure is not None
+    archive_id = found.left.archive_id
+    detail = (
+        f"this event was wrapped into archive {archive_id}, which cannot be read: "
+        f"{found.failure.detail}; bring its file back, and to have the event in the log again "
+        f"POST /v1/archives/{archive_id}/restore"
+    )
+    return type(found.failure)(detail, archive_id=archive_id)
 
 
 async def _agreed(tx: Tx, user_id: str) -> Agreement:
@@ -430,21 +471,6 @@ def _ms(micros: int | None) -> float | None:
 
 def _pairs(text: str | None) -> dict[str, str]:
     return msgspec.json.decode(text, type=dict[str, str]) if text else {}
-
-
-def refuse_unknown(request: Request, known: Collection[str], prefix: str | None = None) -> None:
-    """Refuse a query parameter that is not known, given twice, or not readable."""
-    seen: set[str] = set()
-    for name, value in request.query_params.multi_items():
-        shown = name[:64]
-        free = prefix is not None and name.startswith(prefix) and len(name) > len(prefix)
-        if name not in known and not free:
-            raise InvalidInput.at(f"/{shown}", f"{shown}: unknown query parameter")
-        if name in seen:
-            raise InvalidInput.at(f"/{shown}", f"{shown}: given twice")
-        seen.add(name)
-        legible(name, shown)
-        legible(value, shown)
 
 
 def legible(text: str, name: str) -> None:

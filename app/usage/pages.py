@@ -34,7 +34,7 @@ class WrappedLog(Protocol):
     async def groups(
         self, tx: Tx, user_id: str, wanted: Wanted, after: Place | None, limit: int
     ) -> list[Group]:
-        """The user's groups whose last call lies behind `after`, newest first."""
+        """The user's groups whose last call lies behind `after`, newest first, as they stand."""
 
     async def entry(self, user_id: str, event_id: str) -> Entry | None:
         """The row of a wrapped event, from its archive."""

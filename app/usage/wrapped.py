@@ -75,6 +75,11 @@ class Group(NamedTuple):
     request_bytes: int
     response_bytes: int
 
+    @property
+    def known_cost_nanos(self) -> int | None:
+        """The sum of the costs that are known; None where there are calls and none has a price."""
+        return None if 0 < self.calls == self.unpriced_calls else self.cost_nanos
+
 
 class WrappedIds:
     """Whether any id was ever wrapped, and from when on all of them are still known.

@@ -1,5 +1,6 @@
 """What the API answers about calls that were wrapped."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -8,7 +9,10 @@ from pydantic import BaseModel
 from app.core.counters import as_mapping
 from app.core.money import to_usd
 from app.plans.known import Agreement
-from app.usage.wrapped import Group, WrappedRow
+from app.usage.corrections import Correction, is_voided
+from app.usage.ledger import Entry, usage_of
+from app.usage.wrapped import Group, Key, WrappedRow
+from app.usage.wrapped_stands import charge_of
 
 WRAPPED: dict[str, Any] = {
     "id": "arc_4f0c9a1b2c3d4e5f:0",
@@ -49,7 +53,9 @@ WRAPPED: dict[str, Any] = {
 class WrappedOut(BaseModel):
     """Calls of one hour that have every name here in common, in the place of their rows.
 
-    `timestamp` is that of the last of them. `cost_usd` is null where none of them has a price.
+    What they add up to is as they stand after their corrections: one that was voided counts no
+    more. Names, times and extremes are of the calls as they were sent. `timestamp` is that of the
+    last of them. `cost_usd` is null where none of them has a price.
     """
 
     id: str
@@ -89,9 +95,10 @@ class WrappedOut(BaseModel):
 
 
 class WrappedEventOut(BaseModel):
-    """What is left of one event that was wrapped.
+    """One event that was wrapped, as it stands: one that was voided uses and costs nothing.
 
-    `event` is its whole row, from the archive; null where the archive cannot be read now.
+    `event` is the whole of it, from its archive or from what was corrected; null where neither can
+    tell, and then `provider`, `model` and `usage` are null too.
     """
 
     id: str
@@ -99,9 +106,14 @@ class WrappedEventOut(BaseModel):
     user_id: str
     timestamp: datetime
     recorded_at: datetime
+    provider: str | None
+    model: str | None
+    usage: dict[str, int | float] | None
     cost_usd: str | None
     cost_status: str
     billing_period: str
+    voided: bool
+    corrections: int
     archive_id: str
     event: dict[str, Any] | None
 
@@ -113,9 +125,14 @@ class WrappedEventOut(BaseModel):
                 "user_id": "alice",
                 "timestamp": "2026-08-02T09:30:00Z",
                 "recorded_at": "2026-08-02T09:30:00.120000Z",
+                "provider": None,
+                "model": None,
+                "usage": None,
                 "cost_usd": "0.00036",
                 "cost_status": "priced",
                 "billing_period": "2026-08",
+                "voided": False,
+                "corrections": 0,
                 "archive_id": "arc_4f0c9a1b2c3d4e5f",
                 "event": None,
             }
@@ -138,7 +155,7 @@ def wrapped_out(group: Group, agreement: Agreement) -> WrappedOut:
         provider=group.provider or None,
         model=group.model or None,
         usage=as_mapping(group.usage),
-        cost_usd=None if group.unpriced_calls == group.calls else to_usd(group.cost_nanos),
+        cost_usd=_usd(group.known_cost_nanos),
         unpriced_calls=group.unpriced_calls,
         status_code=group.status_code,
         endpoint=group.endpoint,
@@ -162,21 +179,37 @@ def wrapped_out(group: Group, agreement: Agreement) -> WrappedOut:
 
 
 def wrapped_event_out(
-    user_id: str, event_id: str, row: WrappedRow, event: BaseModel | None, agreement: Agreement
+    key: Key,
+    left: WrappedRow,
+    stands: Entry | None,
+    corrections: Sequence[Correction],
+    event: BaseModel | None,
+    agreement: Agreement,
 ) -> WrappedEventOut:
-    """What is left of an event as the contract has it. Pure."""
+    """A wrapped event as the contract has it; `event` is the whole of it as it `stands`. Pure."""
+    charge = charge_of(left, corrections)
+    at = left.timestamp if stands is None else stands.timestamp
     return WrappedEventOut(
-        id=event_id,
+        id=key[1],
         kind="wrapped_event",
-        user_id=user_id,
-        timestamp=row.timestamp,
-        recorded_at=row.recorded_at,
-        cost_usd=None if row.cost_nanos is None else to_usd(row.cost_nanos),
-        cost_status=row.cost_status,
-        billing_period=agreement.period_at(row.timestamp).key,
-        archive_id=row.archive_id,
+        user_id=key[0],
+        timestamp=at,
+        recorded_at=left.recorded_at,
+        provider=None if stands is None else stands.provider or None,
+        model=None if stands is None else stands.model or None,
+        usage=None if stands is None else as_mapping(usage_of(stands)),
+        cost_usd=_usd(charge.cost_nanos),
+        cost_status=charge.cost_status,
+        billing_period=agreement.period_at(at).key,
+        voided=is_voided(corrections),
+        corrections=sum(one.sign < 0 for one in corrections),
+        archive_id=left.archive_id,
         event=None if event is None else event.model_dump(mode="json"),
     )
+
+
+def _usd(nanos: int | None) -> str | None:
+    return None if nanos is None else to_usd(nanos)
 
 
 def _ms(micros: int | None) -> float | None:
