@@ -15,7 +15,6 @@ from app.limits.running import period_for
 from app.limits.tables import Counter, Limit
 from app.limits.windows import window_of
 from app.plans.known import Agreement, load
-from app.summaries.sums import percent
 
 _DAY = timedelta(days=1)
 LONGEST = {
@@ -60,7 +59,7 @@ class Budgets(NamedTuple):
 
     @property
     def percent(self) -> float:
-        return percent(self.used, self.total)
+        return percent_of(self.used, self.total) if self.total else 0.0
 
     @property
     def exceeded(self) -> int:

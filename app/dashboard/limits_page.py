@@ -50,6 +50,11 @@ class Shown(NamedTuple):
         return percent_of(self.used, self.rule.amount)
 
     @property
+    def filled(self) -> float:
+        """How much of the amount is used and held."""
+        return percent_of(self.used + self.held, self.rule.amount)
+
+    @property
     def beyond(self) -> int:
         """By how much the fullest counter is past the amount: what a blocking one had refused."""
         return 0 if self.rule.amount is None else max(0, self.used - self.rule.amount)

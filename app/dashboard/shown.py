@@ -1,6 +1,7 @@
 """How figures are written for people. Pure; the templates use these as filters."""
 
 from datetime import datetime
+from decimal import ROUND_DOWN, Decimal
 from urllib.parse import quote
 
 from markupsafe import Markup, escape
@@ -11,6 +12,7 @@ from app.summaries.sums import percent as share
 
 CENT = NANOS_PER_USD // 100
 UNKNOWN = "unknown"
+_TENTH, _HUNDREDTH = Decimal("0.1"), Decimal("0.01")
 
 
 def money(nanos: int | None) -> str:
@@ -69,7 +71,7 @@ def tokens(value: int | None) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A percentage: 12.3%, 0.04%, and below that <0.01%."""
+    """A percentage: 12.3%, 0.04%, and below that <0.01%. Rounded down: 99.99 is not yet 100%."""
     if value is None:
         return UNKNOWN
     if value == 0:
@@ -77,8 +79,8 @@ def percent(value: float | None) -> str:
     if abs(value) < 0.01:
         return "<0.01%"
     if abs(value) < 1:
-        return f"{value:.2f}%"
-    text = f"{value:,.1f}"
+        return f"{Decimal(str(value)).quantize(_HUNDREDTH, ROUND_DOWN)}%"
+    text = f"{Decimal(str(value)).quantize(_TENTH, ROUND_DOWN):,}"
     return f"{text.removesuffix('.0')}%"
 
 

@@ -91,7 +91,7 @@ class LimitState(Struct):
     used: Amount
     remaining: Amount | None
     percent_used: float
-    resets_at: datetime
+    resets_at: datetime | None
     action: str
 
 

@@ -93,7 +93,7 @@ def limits_table(limits: Sequence[LimitState]) -> Table:
             f"{limit.name} ({limit.action})",
             _amount(limit, limit.used),
             _amount(limit, limit.limit),
-            f"{limit.percent_used:.1f}",
+            f"{limit.percent_used:.2f}",
             Bar(100, 0, full, color=colour),
         )
     return table

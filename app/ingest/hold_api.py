@@ -87,7 +87,7 @@ class ShareOut(BaseModel):
     window: str
     scope: dict[str, str | bool]
     window_start: str
-    resets_at: str
+    resets_at: str | None
     amount: int | str
 
 
@@ -188,6 +188,14 @@ router.add_api_route(
         503: {"description": "Nothing was recorded; try again after `Retry-After`"},
     },
     openapi_extra={
+        "parameters": [
+            {
+                "name": "backfill",
+                "in": "query",
+                "schema": {"type": "boolean", "default": False},
+                "description": "Accept any age; needs the scope `manage`.",
+            }
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -201,7 +209,7 @@ router.add_api_route(
                     "example": _SETTLE,
                 }
             },
-        }
+        },
     },
     route_class_override=APIRoute,
 )

@@ -47,7 +47,10 @@ _STATE: dict[str, Any] = {
 
 
 class StateOut(BaseModel):
-    """How far along one limit is in the window running now; `limit` null is unlimited."""
+    """How far along one limit is in the window running now; `limit` null is unlimited.
+
+    `percent_used` is rounded down; `resets_at` is null of a lifetime, which never does.
+    """
 
     id: str
     name: str
@@ -59,7 +62,7 @@ class StateOut(BaseModel):
     held: int | str
     remaining: int | str | None
     percent_used: float
-    resets_at: str
+    resets_at: str | None
     action: str
     allowed: bool
     raised_until: str | None

@@ -175,10 +175,13 @@ def percent_reached(used: int, amount: int, percent: int) -> bool:
 
 
 def percent_of(used: int, amount: int | None) -> float:
-    """How much of a limit is used, with two decimals; nothing of an unlimited one."""
+    """How much of a limit is used, with two decimals; nothing of an unlimited one.
+
+    Rounded down, so that no whole percentage is shown before `percent_reached` says it is reached.
+    """
     if amount is None:
         return 0.0
-    return round(used * 100 / amount, 2) if amount else 100.0
+    return used * 10_000 // amount / 100 if amount else 100.0
 
 
 def status_of(percent: float) -> str:

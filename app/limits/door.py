@@ -21,6 +21,7 @@ from app.limits.check import Ask, Standing, State, current_keys, denies, judge, 
 from app.limits.counters import percent_of
 from app.limits.held import stands_now
 from app.limits.known import Rules, scope_keys
+from app.limits.windows import shown_end
 from app.metrics.figures import Figures
 from app.plans.known import Agreement, Agreements, agreement_of
 from app.plans.periods import calendar_months
@@ -122,6 +123,7 @@ class CheckDoor:
         version = self._feed.version
         key = await find_fresh(self._db, self._feed, self._keys, token, now, "check")
         require(key, "check")
+        request.parameters()
         media_type(request, ("application/json",))
         body = await request.body(MAX_BODY)
         if encoding := request.header(b"content-encoding").strip().lower():
@@ -249,7 +251,7 @@ def state_out(state: State) -> dict[str, Any]:
         "held": show(state.held),
         "remaining": None if state.remaining is None else show(state.remaining),
         "percent_used": percent_of(state.used, rule.amount),
-        "resets_at": rfc3339(state.resets_at),
+        "resets_at": None if (end := shown_end(state.resets_at)) is None else rfc3339(end),
         "action": rule.action,
         "allowed": state.allowed,
         "raised_until": None if rule.raised_until is None else rfc3339(rule.raised_until),
@@ -286,7 +288,8 @@ def message_of(binding: State | None) -> str:
     rule = binding.rule
     show: Any = to_usd if rule.metric == "cost_usd" else "{:,}".format
     unit = "USD" if rule.metric == "cost_usd" else rule.metric.replace("_", " ")
+    end = shown_end(binding.resets_at)
     return (
         f"the limit “{rule.name}” leaves {show(binding.remaining or 0)} of "
-        f"{show(rule.amount or 0)} {unit} until {rfc3339(binding.resets_at)}"
+        f"{show(rule.amount or 0)} {unit} {'in all' if end is None else f'until {rfc3339(end)}'}"
     )

@@ -23,6 +23,7 @@ from app.limits.counters import KEY, CounterKey, Growth, Level, Step, count_and_
 from app.limits.hold_judge import Denied, Granted, HoldAsk, HoldKey, Wish, admit
 from app.limits.hold_judge import Share as Part
 from app.limits.tables import Hold, HoldAmount
+from app.limits.windows import shown_end
 from app.metrics.names import HOLDS
 
 SCOPES = {"user": "user_id", "plan": "plan_id", "team": "team_id", "key": "api_key_id"}
@@ -37,7 +38,7 @@ class Share(Struct, gc=False):
     window: str
     scope: dict[str, str | bool]
     window_start: datetime
-    resets_at: datetime
+    resets_at: datetime | None
     amount: int | str
 
 
@@ -125,8 +126,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def shares_of(row: HoldRow) -> list[Share]:
-    """What the hold held when it was granted."""
-    return _shares.decode(row.shares)
+    """What the hold held when it was granted; `resets_at` is None of a lifetime."""
+    found = _shares.decode(row.shares)
+    for share in found:
+        share.resets_at = share.resets_at and shown_end(share.resets_at)
+    return found
 
 
 async def find_holds(tx: Tx, keys: Iterable[HoldKey]) -> dict[HoldKey, HoldRow]:

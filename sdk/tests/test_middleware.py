@@ -49,6 +49,16 @@ async def test_a_spent_limit_is_answered_429(service: Service, user: str, limit:
     assert 1 <= int(answer.headers["retry-after"]) <= 86_400
 
 
+async def test_a_limit_that_never_resets_is_asked_about_again_in_a_day(
+    service: Service, user: str, limit: Any
+) -> None:
+    limit(scope={"user_id": user}, amount=0, window="lifetime")
+    async with AsyncTollgate(service.base, ADMIN) as gate:
+        answer = await asked(gate, user)
+    assert (answer.status_code, answer.json()["binding"]["resets_at"]) == (429, None)
+    assert answer.headers["retry-after"] == "86400"
+
+
 async def test_what_is_asked_may_be_read_from_the_request(
     service: Service, user: str, limit: Any
 ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, NamedTuple
 
 
@@ -16,11 +17,13 @@ class LimitState(NamedTuple):
     used: int | str
     held: int | str
     remaining: int | str | None
-    resets_at: str
+    resets_at: str | None
     allowed: bool
 
     def resets_in_s(self) -> float:
-        """Seconds until the limit starts anew, at least 1."""
+        """Seconds until the limit starts anew, at least 1; one that never does has no end."""
+        if self.resets_at is None:
+            return inf
         until = datetime.fromisoformat(self.resets_at) - datetime.now(UTC)
         return max(1.0, until.total_seconds())
 

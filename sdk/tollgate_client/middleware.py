@@ -72,7 +72,7 @@ class TollgateMiddleware:
 
 def _spent(verdict: Verdict) -> tuple[int, float, dict[str, Any]]:
     binding = verdict.binding
-    wait_s = binding.resets_in_s() if binding and binding.resets_at else AWAY_S
+    wait_s = AWAY_S if binding is None else binding.resets_in_s()
     said: dict[str, Any] = {"title": "Limit reached", "detail": verdict.message}
     if binding is not None:
         names = ("name", "metric", "window", "limit", "used", "remaining", "resets_at")

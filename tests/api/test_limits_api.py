@@ -354,3 +354,45 @@ async def test_every_route_is_in_openapi_with_examples(client: httpx.AsyncClient
             for body in bodies:
                 schema = body["content"]["application/json"]["schema"]
                 assert has_example(schema), (path, method)
+
+
+@pytest.mark.parametrize(
+    ("used", "percent", "status", "thresholds"),
+    [
+        (799_999, 79.99, "active", []),
+        (800_000, 80.0, "warning", [80]),
+        (999_999, 99.99, "warning", [80, 90]),
+        (1_000_000, 100.0, "limit_reached", [80, 90, 100]),
+    ],
+)
+async def test_no_percentage_nor_status_is_told_before_it_is_reached(
+    client: httpx.AsyncClient, used: int, percent: float, status: str, thresholds: list[int]
+) -> None:
+    await limit(client, metric="tokens", amount=1_000_000, name="tokens")
+    call = {"user_id": "alice", "usage": {"input_tokens": used}}
+    receipt = (await client.post("/v1/events", json=call)).json()
+    assert receipt["usage_status"] == status
+    one_more = {"user_id": "alice", "usage": {"input_tokens": 1}}
+    verdict = (await client.post("/v1/limits/check", json=one_more)).json()
+    assert (verdict["usage_status"], verdict["allowed"]) == (status, used < 1_000_000)
+    assert verdict["limits"][0]["percent_used"] == percent
+    usage = (await client.get("/v1/users/alice/usage")).json()
+    assert (usage["usage_status"], usage["usage_percentages"]) == (status, {"tokens": percent})
+    [state] = (await client.get("/v1/users/alice/limits")).json()["items"]
+    assert state["percent_used"] == percent
+    assert await alerted(client) == thresholds
+
+
+async def test_a_lifetime_has_no_instant_at_which_it_resets(client: httpx.AsyncClient) -> None:
+    await limit(client, window="lifetime", amount=0)
+    [state] = (await client.get("/v1/users/alice/limits")).json()["items"]
+    assert state["resets_at"] is None
+    verdict = (await client.post("/v1/limits/check", json={"user_id": "alice"})).json()
+    assert verdict["binding"]["resets_at"] is verdict["limits"][0]["resets_at"] is None
+    assert verdict["message"] == "the limit “daily calls” leaves 0 of 0 calls in all"
+    usage = (await client.get("/v1/users/alice/usage")).json()
+    assert usage["limits"][0]["resets_at"] is None
+    refused = await client.post("/v1/holds", json={"user_id": "alice", "usage": {}})
+    assert refused.status_code == 429, refused.text
+    assert refused.json()["binding"]["resets_at"] is None
+    assert "9999" not in refused.text

@@ -43,6 +43,9 @@ def test_counts_and_shares_are_written_for_people() -> None:
     assert [shown.compact(one) for one in (0, 999, 1_000, 12_345, 999_950, 10**12)] == [
         *("0", "999", "1k", "12.3k", "1M", "1T")
     ]
+    assert [shown.percent(one) for one in (0.999, 4.3, 8.29, 79.99, 99.9999999, 1110.62)] == [
+        *("0.99%", "4.3%", "8.2%", "79.9%", "99.9%", "1,110.6%")
+    ]
     assert shown.count(1_234_567) == "1,234,567"
     assert [shown.percent(one) for one in (0, 0.001, 0.04, 12.34, 100.0)] == [
         *("0%", "<0.01%", "0.04%", "12.3%", "100%")

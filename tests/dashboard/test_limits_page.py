@@ -158,6 +158,15 @@ async def test_a_shadow_tells_what_it_would_have_refused(signed_in: httpx.AsyncC
     assert "would refuse now" in (await signed_in.get(HOME)).text
 
 
+async def test_a_gauge_is_full_when_the_limit_is_reached(signed_in: httpx.AsyncClient) -> None:
+    limit_id = await limit_on(signed_in, metric="tokens", amount=1_000_000)
+    for tokens, percent in ((999_999, "99.9%"), (1, "100%")):
+        await send(signed_in, call("ann", id=percent, usage={"input_tokens": tokens}))
+        page = (await signed_in.get(f"{HOME}/{limit_id}")).text
+        assert f'tone-{"bad" if percent == "100%" else "warn"}">{percent}</span>' in page
+        assert f'<span class="quiet">{percent}</span>' in (await signed_in.get(HOME)).text
+
+
 async def test_a_plans_limit_shows_the_user_whose_running_period_is_fullest(
     signed_in: httpx.AsyncClient, runtime: Runtime, clock: FrozenClock
 ) -> None:

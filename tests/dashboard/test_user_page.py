@@ -105,7 +105,7 @@ async def test_a_gauge_counts_what_is_held_and_links_to_no_other_user(
     await api(signed_in, "POST", "/v1/holds", hold)
     said = words(await shown(signed_in, ANN))
     assert "$0.005 held" in said
-    assert "58.9%" in said
+    assert "58.8%" in said
     assert "bob" not in said
 
 
@@ -149,6 +149,28 @@ async def test_wrapped_events_are_rows_with_their_counts(
     assert "wrapped" in one
     assert "input uncached text 3,000" in one
     assert (await signed_in.get(f"{ANN}/events/e9")).status_code == 404
+
+
+async def test_a_corrected_event_costs_what_it_does_though_its_archive_is_gone(
+    signed_in: httpx.AsyncClient, clock: FrozenClock, runtime: Runtime
+) -> None:
+    await send(signed_in, *(call("ann", id=f"e{n}") for n in range(3)))
+    clock.advance(timedelta(days=100))
+    await enter(signed_in, ADMIN)
+    await api(signed_in, "POST", "/v1/users/ann/logs/wrap", {})
+    fields = {"reason": "counted twice", "fields": {"usage": {"input_tokens": 1000}}}
+    await api(signed_in, "POST", "/v1/users/ann/events/e0/correct", fields)
+    amount = {"reason": "agreed upon", "cost_usd": "0.5"}
+    await api(signed_in, "POST", "/v1/users/ann/events/e1/correct", amount)
+    [archive] = (await api(signed_in, "GET", "/v1/archives", None))["items"]
+    await runtime.store.remove(archive["path"])
+    assert "$0.00015" in words(await shown(signed_in, f"{ANN}/events/e0"))
+    assert "$0.500885. The rest of it lies in archive" in words(
+        await shown(signed_in, f"{ANN}/events/e1")
+    )
+    assert "$0.000885. The rest of it lies in archive" in words(
+        await shown(signed_in, f"{ANN}/events/e2")
+    )
 
 
 async def test_an_event_tells_how_it_came_to_its_cost(signed_in: httpx.AsyncClient) -> None:

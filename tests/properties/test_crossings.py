@@ -66,6 +66,11 @@ def test_the_status_says_what_the_thresholds_say(amount: int, used: int) -> None
     assert status_of(percent_of(used, amount)) == expected
 
 
+@given(st.integers(1, 2**62), st.integers(0, 2**62), st.integers(1, 300))
+def test_a_percentage_is_shown_when_it_is_reached(amount: int, used: int, percent: int) -> None:
+    assert (percent_of(used, amount) >= percent) == percent_reached(used, amount, percent)
+
+
 @given(RULES, st.lists(st.integers(0, 60), min_size=1, max_size=8), st.integers(0, 300))
 def test_after_a_raise_ended_the_next_step_passes_what_was_reached_meanwhile(
     rule: Rule, grown: list[int], raised: int
