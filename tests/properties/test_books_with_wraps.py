@@ -3,6 +3,7 @@
 import asyncio
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -61,6 +63,9 @@ EVENTS = st.fixed_dictionaries(
 class Wrapping(RuleBasedStateMachine):
     """Events, prices, re-rates, wraps, restores, corrections, limits and time in any order."""
 
+    seen: Counter[str]
+    """What happened to wrapped calls, over all examples of a run."""
+
     def __init__(self, url: str, catalog: Catalog, folder: Path, drop: Callable[[], None]) -> None:
         super().__init__()
         self.drop, self.clock = drop, FrozenClock(START)
@@ -89,6 +94,10 @@ class Wrapping(RuleBasedStateMachine):
         assert answer.status_code in status, answer.text
         return answer
 
+    @initialize(drawn=st.lists(EVENTS, min_size=6, max_size=12))
+    def begin_with(self, drawn: list[Event]) -> None:
+        self.send(drawn)
+
     @rule(drawn=st.lists(EVENTS, min_size=1, max_size=6))
     def send(self, drawn: list[Event]) -> None:
         for one in drawn:
@@ -109,7 +118,20 @@ class Wrapping(RuleBasedStateMachine):
                 cost = one["tokens"] * self.nanos_a_token
             self.stand[key] = (1, one["tokens"], cost)
 
-    def picked(self, place: int) -> tuple[str, str]:
+    def logged(self) -> set[tuple[str, str]]:
+        """The events that are in the log, which are not wrapped."""
+
+        async def work(tx: Tx) -> set[tuple[str, str]]:
+            return {(row["user_id"], row["event_id"]) for row in await rows_of(tx, UsageEvent)}
+
+        return self.runner.run(self.runtime.db.read(work))
+
+    def picked(self, place: int, what: str = "") -> tuple[str, str]:
+        """An event, every other time a wrapped one if there is any; `what` is noted of that."""
+        wrapped = sorted(self.bodies.keys() - self.logged())
+        if place % 2 and wrapped:
+            self.seen[what] += 1
+            return wrapped[place % len(wrapped)]
         return sorted(self.bodies)[place % len(self.bodies)]
 
     @precondition(lambda self: self.bodies)
@@ -131,7 +153,9 @@ class Wrapping(RuleBasedStateMachine):
         async def work() -> None:
             db = self.runtime.db
             await db.write(agree, alone=True)
-            await wrap(Parts(db, self.runtime.store, self.clock, policy), sorted(users))
+            parts = Parts(db, self.runtime.store, self.clock, policy)
+            for result in await wrap(parts, sorted(users)):
+                self.seen["wrapped"] += result.wrapped_events
 
         self.runner.run(work())
 
@@ -141,11 +165,12 @@ class Wrapping(RuleBasedStateMachine):
         items = answer.json()["items"]
         if items:
             self.post(f"/v1/archives/{items[place % len(items)]['id']}/restore")
+            self.seen["restored"] += 1
 
     @precondition(lambda self: self.bodies)
     @rule(place=st.integers(0, 10**6))
     def void(self, place: int) -> None:
-        key = self.picked(place)
+        key = self.picked(place, "voided")
         self.post(f"{path_of(key)}/void", reason="sent by mistake")
         self.stand[key] = None
 
@@ -161,11 +186,8 @@ class Wrapping(RuleBasedStateMachine):
     def rerate(self, user: str | None, usd: int | None) -> None:
         if usd is not None:
             self.price(usd)
-
-        async def log(tx: Tx) -> set[tuple[str, str]]:
-            return {(row["user_id"], row["event_id"]) for row in await rows_of(tx, UsageEvent)}
-
-        detailed = self.runner.run(self.runtime.db.read(log))
+        detailed = self.logged()
+        self.seen["rated beside"] += len(self.bodies) - len(detailed)
         wanted = {} if user is None else {"user_id": user}
         self.post("/v1/rerates", filter=wanted, dry_run=False, reason="the list changed")
         for key in self.rated & detailed:
@@ -176,7 +198,7 @@ class Wrapping(RuleBasedStateMachine):
     @precondition(lambda self: self.bodies)
     @rule(place=st.integers(0, 10**6), tokens=st.integers(0, 999), ago=st.sampled_from(AGO))
     def correct(self, place: int, tokens: int, ago: int | None) -> None:
-        key = self.picked(place)
+        key = self.picked(place, "corrected")
         fields: Event = {"usage": {"input_tokens": tokens, "output_tokens": 1}, "cost_usd": "1"}
         if ago is not None:
             fields["timestamp"] = (self.clock.now() - timedelta(seconds=ago)).isoformat()
@@ -233,7 +255,9 @@ def path_of(key: tuple[str, str]) -> str:
     return f"/v1/users/{key[0].replace('/', '%2F')}/events/{key[1]}"
 
 
-def run(machine: Callable[[], Wrapping], examples: int) -> None:
+def run(machine: Callable[[], Wrapping], examples: int, *met: str) -> None:
+    """Run so many examples, in which these things must have been met."""
+    Wrapping.seen = Counter()
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         machine,
         settings=settings(
@@ -246,6 +270,7 @@ def run(machine: Callable[[], Wrapping], examples: int) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+    assert not set(met) - set(+Wrapping.seen), Wrapping.seen
 
 
 def test_p5_wrapping_changes_no_figure_on_sqlite(
@@ -262,7 +287,7 @@ def test_p5_wrapping_changes_no_figure_on_sqlite(
 
         return Wrapping(f"sqlite:///{path}", catalog, tmp_path / "archives", drop)
 
-    run(machine, 5)
+    run(machine, 5, "wrapped", "restored", "voided", "corrected", "rated beside")
 
 
 def test_p5_wrapping_changes_no_figure_on_postgresql(
@@ -277,4 +302,4 @@ def test_p5_wrapping_changes_no_figure_on_postgresql(
 
         return Wrapping(url, catalog, tmp_path / "archives", drop)
 
-    run(machine, 3)
+    run(machine, 3, "wrapped", "restored", "voided")
