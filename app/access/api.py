@@ -20,12 +20,12 @@ from pydantic_core import PydanticCustomError
 
 from app.core.clock import from_micros, to_micros
 from app.core.errors import InvalidInput
-from app.web.lean import LeanRequest, media_type
-from app.web.strict import inflate, refuse_repeated_keys
+from app.web.lean import LeanRequest, headers_from, media_type
+from app.web.strict import MARK, inflate, refuse_repeated_keys
 
 T = TypeVar("T")
 MAX_BODY = 64 * 1024
-MAX_NAME_BYTES = 512
+MAX_NAME_BYTES = 1024
 ORDER_AND_ID = re.compile(r"(-?\d{1,18}):([\x20-\x7e]{0,128})")
 
 
@@ -38,11 +38,13 @@ class JsonRoute(APIRoute):
         async def checked(request: Request) -> Response:
             if request.method not in ("POST", "PUT", "PATCH"):
                 return await inner(request)
-            lean = LeanRequest(dict(request.scope["headers"]), "", request.receive, None)
+            headers = headers_from(request.scope["headers"])
+            lean = LeanRequest(headers, "", request.receive, None)
             body = await lean.body(MAX_BODY)
             if body:
                 media_type(lean, ("application/json",))
                 body = inflate(body, lean.header(b"content-encoding").strip().lower(), MAX_BODY)
+                body = body.removeprefix(MARK)
                 refuse_repeated_keys(body)
             return await inner(Request(request.scope, _replay(body)))
 
@@ -80,7 +82,7 @@ def printable(value: str | None) -> str | None:
     except UnicodeEncodeError:
         raise PydanticCustomError("name", "must be valid Unicode") from None
     if size > MAX_NAME_BYTES:
-        raise PydanticCustomError("name", "at most 512 bytes in UTF-8")
+        raise PydanticCustomError("name", "at most 1,024 bytes in UTF-8")
     return value
 
 

@@ -12,6 +12,7 @@ from app.access.keys import Key, KeyRing
 from app.core.clock import Clock
 from app.db.changes import Feed
 from app.db.engine import Database, Tx
+from app.web.queries import refuse_unknown
 
 
 def database(request: Request) -> Database:
@@ -42,6 +43,7 @@ def needs(*scopes: str) -> Callable[[Request], Awaitable[Key]]:
         if not any(key.may(scope) for scope in scopes[:-1]):
             require(key, scopes[-1])
         request.state.key = key
+        refuse_unknown(request)
         return key
 
     return signed_in

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.deps import Db, Now, Reader
@@ -12,7 +12,6 @@ from app.analytics.costs import MOST_DAYS
 from app.analytics.drift import Drift, drift, together
 from app.core.money import to_usd
 from app.summaries.grains import last_days
-from app.usage.api import refuse_unknown
 
 router = APIRouter(tags=["analytics"])
 Days = Annotated[int, Query(ge=1, le=MOST_DAYS, description="Days in UTC, of which today is last")]
@@ -70,7 +69,7 @@ class DriftOut(DriftFigures):
 
 
 @router.get("/v1/analytics/drift")
-async def get_drift(request: Request, db: Db, clock: Now, key: Reader, days: Days = 30) -> DriftOut:
+async def get_drift(db: Db, clock: Now, key: Reader, days: Days = 30) -> DriftOut:
     """How far the costs that callers stated are from ours, where both are of the same facts.
 
     A cost is compared that came with the tokens it was made of, for a call that we have a price
@@ -79,7 +78,6 @@ async def get_drift(request: Request, db: Db, clock: Now, key: Reader, days: Day
     ours where ours is charged; where the stated one is, ours stays that of when it was recorded.
     """
     require_user(key, None)
-    refuse_unknown(request, ("days",))
     span = last_days(clock.now(), days)
     found = await db.read(lambda tx: drift(tx, span.start, span.end))
     items = [

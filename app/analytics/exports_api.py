@@ -18,7 +18,7 @@ from app.core.clock import EPOCH, Clock, hour_of
 from app.core.errors import InvalidInput
 from app.retention.store import ArchiveStore
 from app.summaries.grains import DAY, HOUR, LAST_YEAR, Span
-from app.usage.api import INSTANT, instant_from, refuse_unknown
+from app.usage.api import INSTANT, instant_from
 from app.usage.export import Slice, columns_of, row_of
 from app.usage.sheets import MEDIA_TYPES, Column, Format, Row, Sheet, sheet_of
 
@@ -30,8 +30,6 @@ NAMES = (
     *("provider", "model", "task_type", "endpoint", "team_id", "api_key_id", "session_id"),
     *("backend", "pool"),
 )
-_EVENTS_QUERY = ("format", "from", "to", "user_id", "include_wrapped", *NAMES)
-_FOCUS_QUERY = ("format", "from", "to", "user_id", "issuer")
 _CSV = "id,user_id,timestamp,…,cost_usd,…\r\nreq_8f2c,alice,2026-11-20T12:30:00Z,…,0.00036,…\r\n"
 _LINE = (
     '{"id":"req_8f2c","user_id":"alice","timestamp":"2026-11-20T12:30:00Z","provider":"openai",'
@@ -92,7 +90,6 @@ async def export_events(
     Without `include_wrapped` the header `X-Tollgate-Wrapped-Calls` says how many calls of these
     hours are archived and left out. A key that is bound to a user gets that user's.
     """
-    refuse_unknown(request, _EVENTS_QUERY)
     _check_http(request)
     user_id = _whose(key, user_id)
     start, end = instant_from(from_, "from"), instant_from(to, "to")
@@ -136,7 +133,6 @@ async def export_focus(
     `from` and `to` lie on whole hours; without them it is the last thirty days, to the hour that
     runs.
     """
-    refuse_unknown(request, _FOCUS_QUERY)
     _check_http(request)
     user_id = _whose(key, user_id)
     if issuer is not None:

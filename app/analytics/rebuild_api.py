@@ -61,11 +61,15 @@ class RebuiltOut(BaseModel):
 
 
 @router.post("/v1/audit/rebuild")
-async def post_rebuild(body: RebuildIn, key: Manager, db: Db, clock: Now, note: Note) -> RebuiltOut:
+async def post_rebuild(
+    key: Manager, db: Db, clock: Now, note: Note, body: RebuildIn | None = None
+) -> RebuiltOut:
     """Work totals and limit counters out again from all that was recorded, while ingest goes on.
 
     Each value that differs is put right and named. Events, alerts and holds are never changed.
+    Without a body it is everyone's.
     """
+    body = body or RebuildIn()
     require_user(key, body.user_id)
     if not body.dry_run:
         whose = body.user_id or "everyone"

@@ -212,7 +212,10 @@ async def read_usage(tx: Tx, user_id: str, key: str | None, clock: Clock) -> Sto
 
 def no_such_period() -> InvalidInput:
     """What is said of a period's key that names none."""
-    detail = "billing_period: no such period; expected a key as 2026-11, or a start date"
+    detail = (
+        "billing_period: no such period; expected a key as 2026-11, or the date or instant at "
+        "which one starts"
+    )
     return InvalidInput.at("/billing_period", detail)
 
 

@@ -115,6 +115,12 @@ SUMMARY: dict[str, Any] = {
     ],
 }
 
+NOT_ONE: dict[str, Any] = SUMMARY | {
+    "recorded": 0,
+    "cost_usd": "0",
+    "results": [SUMMARY["results"][0] | {"index": 0, "pointer": "/0/usage/input_tokens"}],
+}
+
 
 def _json(example: Any, description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"example": example}}}
@@ -141,7 +147,11 @@ def _flag(name: str, description: str) -> dict[str, Any]:
         409: {"description": "The id stands for another event of this user"},
         413: {"description": "More than 1 MiB for one event, 16 MiB or 10,000 events for a batch"},
         415: {"description": "Neither application/json nor application/x-ndjson"},
-        422: {"description": "Not valid; `errors` names each place"},
+        422: _json(
+            NOT_ONE,
+            "Not valid; `errors` names each place. A batch of which every event is refused is "
+            "answered as one of which some are, in `application/json`",
+        ),
         503: {"description": "Nothing was recorded; try again after `Retry-After`"},
     },
     openapi_extra={
@@ -153,6 +163,12 @@ def _flag(name: str, description: str) -> dict[str, Any]:
                 "in": "query",
                 "schema": {"type": "string", "enum": ["all"]},
                 "description": "List every event of a batch, not only the refused ones.",
+            },
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "minLength": 1, "maxLength": 512},
+                "description": "The `id` of a single event, in UTF-8; a batch ignores it.",
             },
         ],
         "requestBody": {

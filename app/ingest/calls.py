@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from msgspec.structs import astuple, replace
 
+from app.access.keys import Key
 from app.core.counters import (
     COUNTERS,
     FIRST_SECONDS,
@@ -16,7 +17,7 @@ from app.core.counters import (
     has_parts,
     part_beyond_whole,
 )
-from app.core.errors import InvalidInput, OutOfWindow
+from app.core.errors import Forbidden, InvalidInput, OutOfWindow
 from app.core.ids import uuid7
 from app.core.money import CEILING, Nanos
 from app.ingest.decode import NO_RESPONSE, EventIn, canonical, read_raw
@@ -32,11 +33,13 @@ MAX_TAGS = 16
 MAX_BILLED = 100
 """How many calls one response may bill."""
 _BYTES = (
-    *(("user_id", 512), ("id", 1024), ("provider", 256), ("model", 512), ("task_type", 256)),
+    *(("user_id", 1024), ("id", 1024), ("provider", 256), ("model", 512), ("task_type", 256)),
     *(("endpoint", 1024), ("team_id", 512), ("api_key_id", 512), ("session_id", 512)),
     *(("backend", 512), ("pool", 512)),
 )
-"""How long a name may be in UTF-8: an index entry of PostgreSQL holds some 2,700 bytes."""
+"""How long a name may be in UTF-8: an index entry of PostgreSQL holds some 2,700 bytes. A user's
+may have any 256 characters; beside two of them the id of a hold has 512 bytes (`hour_totals`,
+`hold_amounts`)."""
 
 
 class Window(NamedTuple):
@@ -44,6 +47,19 @@ class Window(NamedTuple):
 
     past: timedelta = timedelta(days=35)
     future: timedelta = timedelta(minutes=5)
+
+
+def window_for(key: Key, usual: Window, *, backfill: bool) -> Window | None:
+    """When a key's events may have happened; None is at any time.
+
+    Raises:
+        Forbidden: a backfill by a key that may not manage.
+    """
+    if not backfill:
+        return usual
+    if not key.may("manage"):
+        raise Forbidden("a backfill needs a key with the scope `manage`", scope="manage")
+    return None
 
 
 class Call(NamedTuple):

@@ -115,7 +115,7 @@ def decode_one(body: bytes) -> tuple[EventIn, bytes]:
         event = _one.decode(body)
     except UNREADABLE as error:
         refuse_repeated_keys(body)
-        raise refusal(error, "") from None
+        raise refusal(error, "", body) from None
     same = _canonical.encode(event)
     if _may_repeat_keys(body, same):
         refuse_repeated_keys(body)
@@ -141,7 +141,7 @@ def decode_array(body: bytes) -> list[EventIn | Refused]:
     except UNREADABLE as error:
         found = _items(body)
         if found is None:
-            raise refusal(error, "") from None
+            raise refusal(error, "", body) from None
         items = found
     return [_item(item, place) for place, item in enumerate(_bounded(items))]
 
@@ -253,7 +253,7 @@ def read_raw(raw: msgspec.Raw, pointer: str) -> tuple[object, msgspec.Raw]:
         value = _any.decode(sent)
         same = _canonical.encode(value)
     except UNREADABLE as error:
-        raise refusal(error, pointer) from None
+        raise refusal(error, pointer, sent) from None
     if _may_repeat_keys(sent, same):
         refuse_repeated_keys(sent, pointer)
     return value, msgspec.Raw(same)

@@ -12,7 +12,7 @@ from app.core.clock import Clock
 from app.core.errors import AppError, Forbidden, InvalidInput, TooLarge
 from app.db.changes import Feed
 from app.db.engine import Database
-from app.ingest.calls import Call, Window, calls_from
+from app.ingest.calls import Call, Window, calls_from, window_for
 from app.ingest.counted import REJECTED, count_statuses
 from app.ingest.decode import (
     BATCH_BYTES,
@@ -27,10 +27,12 @@ from app.ingest.intake import Intake, Outcome, Submission
 from app.ingest.receipts import Refusals, all_refused, receipt, summary
 from app.metrics.figures import Figures
 from app.web.lean import LeanAnswer, LeanRequest, media_type
-from app.web.strict import inflate, is_plain
+from app.web.queries import flag
+from app.web.strict import MARK, inflate, is_plain
 
 JSON, NDJSON = "application/json", "application/x-ndjson"
 _PLAIN_JSON = b"application/json"
+PARAMETERS = ("atomic", "backfill", "results")
 LONG_BYTES = 64 << 10
 """What is longer is judged in a thread: a long response may take half a second to read."""
 YIELD_BYTES = 16 << 10
@@ -100,11 +102,15 @@ class EventsDoor:
         version = self._feed.version
         key = await find_fresh(self._db, self._feed, self._keys, token, now, "ingest")
         require(key, "ingest")
-        window = self._window if not request.query else self._window_for(request, key)
+        asked = request.parameters(*PARAMETERS)
+        window = window_for(key, self._window, backfill=flag(asked, "backfill"))
+        atomic = flag(asked, "atomic")
+        every = _wants_every(asked)
         kind = media_type(request, (JSON, NDJSON))
         body = await request.body(BATCH_BYTES)
         if encoding := request.header(b"content-encoding").strip().lower():
             body = inflate(body, encoding, BATCH_BYTES)
+        body = body.removeprefix(MARK)
         if kind == JSON and body.lstrip()[:1] != b"[":
             try:
                 event, same, plain = _read_one(request.headers, body, key)
@@ -116,10 +122,6 @@ class EventsDoor:
             outcome = await self._intake.submit(calls, key, token, version, events=1, stand=True)
             return receipt(outcome)
         events = decode_array(body) if kind == JSON else decode_lines(body)
-        atomic, every = False, False
-        if request.query:
-            atomic = request.flag("atomic")
-            every = "results=all" in request.query
         calls, refused, places = await _judge(events, key, now, window, is_plain(body))
         self._refused(len(refused))
         if atomic and refused:
@@ -134,12 +136,11 @@ class EventsDoor:
     def _refused(self, count: int) -> None:
         count_statuses(self._figures, "events", [(REJECTED, count)])
 
-    def _window_for(self, request: LeanRequest, key: Key) -> Window | None:
-        if not request.flag("backfill"):
-            return self._window
-        if not key.may("manage"):
-            raise Forbidden("a backfill needs a key with the scope `manage`", scope="manage")
-        return None
+
+def _wants_every(asked: Mapping[str, str]) -> bool:
+    if asked.get("results", "all") != "all":
+        raise InvalidInput.at("/results", "results: `all`, or leave it out")
+    return "results" in asked
 
 
 def _read_one(headers: Mapping[bytes, bytes], body: bytes, key: Key) -> tuple[EventIn, bytes, bool]:
@@ -147,20 +148,33 @@ def _read_one(headers: Mapping[bytes, bytes], body: bytes, key: Key) -> tuple[Ev
     plain = is_plain(body)
     event, same = decode_one(body)
     if b"idempotency-key" in headers:
-        _name_event(event, headers[b"idempotency-key"].decode("latin-1"))
+        _name_event(event, _text(headers[b"idempotency-key"]))
         same, plain = canonical(event), False
     if key.user_id is not None:
         require_user(key, event.user_id)
     return event, same, plain
 
 
+def _text(header: bytes) -> str:
+    """A header as its sender will have meant it: UTF-8, as in a body, where it is that."""
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
+
+
 def _name_event(event: EventIn, given: str) -> None:
     given = given.strip().strip('"')
     if not 1 <= len(given) <= 512:
-        raise InvalidInput.at("Idempotency-Key", "1 to 512 characters")
+        raise InvalidInput.at("/Idempotency-Key", "1 to 512 characters")
     if event.id and event.id != given:
         raise InvalidInput.at("/id", "differs from the header Idempotency-Key")
     event.id = given
+
+
+def _of_another_user(pointer: str) -> Forbidden:
+    detail = "this key is bound to another user"
+    return Forbidden(detail, errors=[{"pointer": pointer, "detail": detail}])
 
 
 async def _judge(
@@ -186,8 +200,8 @@ async def _judge(
             await asyncio.sleep(0)
             unread = size
         try:
-            if bound is not None:
-                require_user(key, event.user_id)
+            if bound is not None and bound != event.user_id:
+                raise _of_another_user(f"/{place}/user_id")
             if size > LONG_BYTES:
                 judge = partial(calls_from, plain=plain, base=f"/{place}")
                 calls += await asyncio.to_thread(judge, event, now, window)

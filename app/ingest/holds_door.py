@@ -16,7 +16,7 @@ from app.core.errors import AppError, Forbidden, HoldClosed, IdReused, InvalidIn
 from app.core.ids import uuid7
 from app.db.changes import Feed
 from app.db.engine import Database
-from app.ingest.calls import Window, calls_from
+from app.ingest.calls import Window, calls_from, window_for
 from app.ingest.decode import ONE_EVENT_BYTES, EventIn, decode_one
 from app.ingest.hold_answers import hold_answer
 from app.ingest.intake import Intake, Outcome, Submission
@@ -28,6 +28,7 @@ from app.limits.hold_judge import HoldAsk
 from app.limits.holds import HoldRow
 from app.pricing.known import Prices
 from app.web.lean import LeanAnswer, LeanRequest, media_type
+from app.web.queries import flag
 from app.web.strict import check_name, inflate, is_plain, read_json
 
 JSON = ("application/json",)
@@ -108,6 +109,7 @@ class HoldDoor:
         version = self._feed.version
         key = await find_fresh(self._db, self._feed, self._keys, token, now, "check")
         require(key, "check")
+        request.parameters()
         ask = self._asked(key, await _body_of(request, MAX_BODY), now)
         outcome = await self._intake.submit((), key, token, version, events=0, ask=ask)
         return hold_answer(outcome, clock=self._clock)
@@ -118,7 +120,7 @@ class HoldDoor:
         if not is_plain(body):
             for field in _NAMES:
                 if value := getattr(said, field):
-                    check_name(value, f"/{field}", 1024)
+                    check_name(value, f"/{field}", 512 if field == "id" else 1024)
         digest = blake2b(_encode(said), digest_size=8).digest()
         return HoldAsk(
             said.id or f"hold_{uuid7()}",
@@ -160,6 +162,8 @@ class SettleDoor:
         if not key.may("ingest") and not key.may("check"):
             needed = "this needs a key with the scope `ingest` or `check`"
             raise Forbidden(needed, scope="ingest")
+        backfill = flag(request.parameters("backfill"), "backfill")
+        window = window_for(key, self._window, backfill=backfill)
         hold_id = check_name(request.path.split("/", 3)[3].rpartition("/")[0], "/id", 1024)
         body = await _body_of(request, ONE_EVENT_BYTES + MAX_BODY)
         said = read_json(_settle, body).event
@@ -167,7 +171,7 @@ class SettleDoor:
         own_id = "id" not in said
         event, same = _event_of(said, hold)
         plain = is_plain(body) and is_plain(same)
-        judge = partial(calls_from, event, now, self._window, plain=plain, base="/event", body=same)
+        judge = partial(calls_from, event, now, window, plain=plain, base="/event", body=same)
         calls = await asyncio.to_thread(judge) if len(body) > LONG_BYTES else judge()
         key_of_hold = (hold.user_id, hold.id)
         outcome = await self._intake.submit(
@@ -186,10 +190,13 @@ class SettleDoor:
                 user_id = msgspec.json.decode(said["user_id"], type=str)
             except msgspec.DecodeError:
                 raise InvalidInput.at("/event/user_id", "Expected `str`") from None
-            require_user(key, check_name(user_id, "/event/user_id"))
+            require_user(key, check_name(user_id, "/event/user_id", 1024))
         if len(hold_id) > 256:
             raise NotFound("no such hold")
-        return await self._db.glance(lambda tx: get_hold(tx, hold_id, user_id))
+        try:
+            return await self._db.glance(lambda tx: get_hold(tx, hold_id, user_id))
+        except InvalidInput as error:
+            raise _under_event(error) from None
 
 
 async def _body_of(request: LeanRequest, bound: int) -> bytes:
@@ -214,11 +221,15 @@ def _event_of(said: dict[str, Raw], hold: HoldRow) -> tuple[EventIn, bytes]:
     try:
         event, canonical = decode_one(_encode(whole))
     except InvalidInput as error:
-        places = [one | {"pointer": f"/event{one['pointer']}"} for one in error.extra["errors"]]
-        raise InvalidInput(error.detail, errors=places) from None
+        raise _under_event(error) from None
     if event.hold_id != hold.id:
         raise InvalidInput.at("/event/hold_id", "differs from the hold in the path")
     return event, canonical
+
+
+def _under_event(error: InvalidInput) -> InvalidInput:
+    places = [one | {"pointer": f"/event{one['pointer']}"} for one in error.extra["errors"]]
+    return InvalidInput(error.detail, errors=places)
 
 
 def _receipt(outcome: Outcome, *, own_id: bool) -> LeanAnswer:

@@ -200,10 +200,10 @@ def summary(
         "recorded": recorded,
         "duplicates": duplicates,
         "rejected": rejected,
-        "cost_usd": to_usd(cost),
+        "cost_usd": (known := to_usd(cost)),
         "results": [results[place] for place in sorted(results)],
     }
-    return LeanAnswer(status, _encode(body))
+    return LeanAnswer(status, _encode(body), ((b"x-tollgate-cost-usd", known.encode()),))
 
 
 def _status_of_all(refused: Refusals, logged: Sequence[Logged]) -> int:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.access.api import Cursor, PageSize, Place, cursor_of, place_of
@@ -16,7 +16,7 @@ from app.plans.known import Agreement, agreement_of, load
 from app.plans.periods import Period, calendar_months
 from app.plans.subscriptions import default_plan
 from app.summaries.trends import NONE_USED, Used, first_used, periods_until, used_in
-from app.usage.api import UserId, UserRoute, legible, refuse_unknown
+from app.usage.api import UserId, UserRoute, legible
 
 router = APIRouter(route_class=UserRoute)
 
@@ -76,7 +76,6 @@ class Listed(NamedTuple):
 
 @router.get("/v1/users/{user_id:path}/periods", tags=["subscriptions"])
 async def list_periods(
-    request: Request,
     db: Db,
     clock: Now,
     key: Reader,
@@ -90,7 +89,6 @@ async def list_periods(
     runs, and nothing is written.
     """
     require_user(key, user_id)
-    refuse_unknown(request, ("cursor", "limit"))
     legible(user_id, "user_id")
     now, before = clock.now(), place_of(cursor)
     listed = await db.read(lambda tx: _listed(tx, user_id, now, before, limit))

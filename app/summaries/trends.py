@@ -114,7 +114,14 @@ async def first_used(tx: Tx, user_id: str) -> datetime | None:
 
 
 def find_period(agreement: Agreement, text: str) -> Period | None:
-    """The period with this key, else the one that begins on this day; of several the last."""
+    """The period with this key, else the one that begins on this day; of several the last.
+
+    An instant means the period that begins then, which tells those apart that share a key.
+    """
+    begins = _instant(text)
+    if begins is not None:
+        found = agreement.period_at(begins)
+        return found if found.start == begins else None
     day = _day(text)
     if day is None:
         return None
@@ -130,6 +137,15 @@ def find_period(agreement: Agreement, text: str) -> Period | None:
             begun = period
         at = period.end
     return named or begun
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that came unescaped
+        moment = None if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment is not None and EPOCH.year <= moment.year <= LAST_YEAR else None
 
 
 def _day(text: str) -> date | None:

@@ -2,12 +2,12 @@
 
 from fastapi import Request, Response
 
-from app.web.lean import Handler, LeanRequest
+from app.web.lean import Handler, LeanRequest, headers_from
 
 
 def lean(request: Request) -> LeanRequest:
     """The request as the lean handlers take it; its body is still unread."""
-    headers = dict(request.scope["headers"])
+    headers = headers_from(request.scope["headers"])
     query = request.scope["query_string"].decode("latin-1")
     return LeanRequest(headers, query, request.receive, None, request.scope["path"])
 

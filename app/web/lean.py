@@ -9,16 +9,17 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 from app.core.errors import AppError, InvalidInput, TooLarge, UnsupportedMedia
 from app.metrics.figures import Figures
 from app.web.problems import document, expected, headers_of
+from app.web.queries import flag_in, parameters
 
 BODY_SECONDS = 15.0
 """How long a client may take to send a body once its head has arrived."""
+TOO_SLOW = "the body did not arrive in time"
 
 _ids = itertools.count(int.from_bytes(os.urandom(4), "big") << 16)
 _PREFIX = os.urandom(3).hex()
@@ -45,10 +46,11 @@ class LeanRequest(NamedTuple):
 
     def flag(self, name: str) -> bool:
         """A boolean query parameter; absent is false, anything but true or false is refused."""
-        value = dict(parse_qsl(self.query, keep_blank_values=True)).get(name, "false").lower()
-        if value not in ("true", "false", "1", "0"):
-            raise InvalidInput.at(f"?{name}", "true or false")
-        return value in ("true", "1")
+        return flag_in(self.query, name)
+
+    def parameters(self, *known: str) -> dict[str, str]:
+        """The query parameters, refused unless they are of these and each is given once."""
+        return parameters(self.query, known) if self.query else {}
 
     async def body(self, bound: int) -> bytes:
         """The body as sent, refused as soon as it passes the bound or dawdles."""
@@ -67,8 +69,20 @@ class LeanRequest(NamedTuple):
                         raise TooLarge(f"the body is at most {bound:,} bytes")
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise InvalidInput.at("", "the body did not arrive in time") from None
+            raise InvalidInput.at("", TOO_SLOW) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def headers_from(sent: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Headers by their names.
+
+    Raises:
+        InvalidInput: two idempotency keys, so that it is not said which event is meant.
+    """
+    found = dict(sent)
+    if len(found) != len(sent) and len({v for k, v in sent if k == b"idempotency-key"}) > 1:
+        raise InvalidInput.at("/Idempotency-Key", "two of them are given")
+    return found
 
 
 def _whole(message: Any, bound: int) -> bytes:
@@ -163,9 +177,10 @@ class LeanDoor:
             await self._pass(scope, receive, send, request_id, headers)
             return
         query = scope["query_string"].decode("latin-1")
-        request = LeanRequest(headers, query, receive, scope.get("app"), path)
         kind = b"application/json"
         try:
+            sent = headers_from(scope["headers"])
+            request = LeanRequest(sent, query, receive, scope.get("app"), path)
             status, body, extra = await handler(request)
         except Exception as error:
             problem: AppError = expected(error)
@@ -173,14 +188,14 @@ class LeanDoor:
             beside = headers_of(problem)
             kind = beside.pop("Content-Type").encode()
             extra = tuple((k.lower().encode(), v.encode()) for k, v in beside.items())
-        sent = [
+        head = [
             (b"content-type", kind),
             (b"content-length", b"%d" % len(body)),
             (b"x-request-id", request_id.encode()),
             *extra,
         ]
         self.figures.request(method, route, status, began_s, headers)
-        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.start", "status": status, "headers": head})
         await send({"type": "http.response.body", "body": body})
 
     def _by_name(self, method: str, path: str) -> _Named | None:
@@ -198,11 +213,18 @@ class LeanDoor:
         headers: Mapping[bytes, bytes],
     ) -> None:
         scope.setdefault("state", {})["request_id"] = request_id
-        began_s, status = self.figures.now_s(), 500
+        began_s, status, ended = self.figures.now_s(), 500, False
+        method = scope["method"]
+        if method == "HEAD":  # the server sends the head of what GET answers, and no body
+            scope = {**scope, "method": "GET"}
 
         async def marked(message: Any) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, ended
+            if message["type"] == "http.response.body":
+                ended = not message.get("more_body", False)
+                if method == "HEAD":
+                    message = {**message, "body": b""}
+            elif message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [
                     *message["headers"],
@@ -212,8 +234,12 @@ class LeanDoor:
 
         try:
             await self._inner(scope, receive, marked)
+        except Exception:
+            if not ended:
+                raise
+            # It was logged and answered: raised again it would only make the server hang up.
         finally:
-            self.figures.request(scope["method"], _template(scope), status, began_s, headers)
+            self.figures.request(method, _template(scope), status, began_s, headers)
 
 
 def _template(scope: Scope) -> str | None:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from loguru import logger
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from app.core.errors import (
     AppError,
@@ -21,6 +22,7 @@ from app.core.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from app.web.strict import escaped
 
 MEDIA_TYPE = "application/problem+json"
 Shown = Callable[[AppError, Request], Response | None]
@@ -51,6 +53,9 @@ def headers_of(error: AppError) -> dict[str, str]:
         found["Retry-After"] = str(error.retry_after_s)
     elif isinstance(error, LimitReached | RateLimited):
         found["Retry-After"] = str(error.extra.get("retry_after_s", 60))
+        binding = error.extra.get("binding") or {}
+        if binding.get("metric") == "cost_usd":
+            found["X-Tollgate-Remaining-USD"] = binding["remaining"]
     elif isinstance(error, Unauthenticated):
         found["WWW-Authenticate"] = "Bearer"
     return found
@@ -82,14 +87,12 @@ def install(app: FastAPI, shown: Shown | None = None) -> None:
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> Response:
         errors = [
-            {
-                "pointer": "".join(f"/{step}"[:65] for step in item["loc"][1:]),
-                "detail": str(item["msg"])[:200],
-            }
+            {"pointer": _pointer(item, error.body), "detail": str(item["msg"])[:200]}
             for item in error.errors()[:50]
         ]
         first = errors[0]
-        detail = f"{first['pointer'].lstrip('/')}: {first['detail']}"
+        at = first["pointer"].lstrip("/")
+        detail = f"{at}: {first['detail']}" if at else first["detail"]
         return answer(InvalidInput(detail, errors=errors), request, shown)
 
     @app.exception_handler(HTTPException)
@@ -97,11 +100,51 @@ def install(app: FastAPI, shown: Shown | None = None) -> None:
         kind = _BY_STATUS.get(error.status_code)
         if kind is None:
             kind = InvalidInput
-        given = answer(kind("" if kind is not InvalidInput else str(error.detail)), request, shown)
-        for name, value in (error.headers or {}).items():
-            given.headers[name] = value
+        told, headers = str(error.detail), dict(error.headers or {})
+        if kind is NotFound:
+            told = "there is nothing at this path"
+        elif kind is MethodNotAllowed:
+            headers["Allow"] = ", ".join(_methods(request))
+            told = f"this path takes {headers['Allow']}"
+        given = answer(kind(told), request, shown)
+        given.headers.update(headers)
         return given
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
         return answer(expected(error), request, shown)
+
+
+def _pointer(item: Mapping[str, Any], body: Any) -> str:
+    """Where in what was sent an error lies: of its steps those that can be taken there.
+
+    The others name alternatives and checks of ours.
+    """
+    where, *steps = item["loc"]
+    if where != "body":
+        return "".join(f"/{escaped(str(step))}" for step in steps[:1])
+    pointer, missing = "", item["type"] == "missing"
+    for place, step in enumerate(steps, 1):
+        if _can_be_taken(body, step):
+            body = body[step]
+        elif not (missing and place == len(steps)):
+            continue
+        pointer += f"/{escaped(str(step))}"
+    return pointer
+
+
+def _can_be_taken(body: Any, step: str | int) -> bool:
+    if isinstance(body, dict):
+        return step in body
+    return isinstance(body, list) and isinstance(step, int) and step < len(body)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path of a request takes."""
+    routes: list[BaseRoute] = request.app.router.routes
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(one.matches({**request.scope, "method": method})[0] is Match.FULL for one in routes)
+    ]
+    return ["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found

@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.errors import AppError, HeadTooLarge, NotHttp
+from app.core.errors import AppError, HeadTooLarge, InvalidInput, NotHttp
 from app.metrics.figures import Figures
-from app.web.lean import LeanAnswer, new_request_id, request_id_of
+from app.web.lean import TOO_SLOW, LeanAnswer, new_request_id, request_id_of
 from app.web.problems import document, expected, headers_of
 
 HEAD_SECONDS = 10.0
@@ -173,8 +173,8 @@ class DoorProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _idle_since: float | None = None
-    _head_bytes = 0
-    _in_head = False
+    _head_bytes = _raw_bytes = 0
+    _in_head = _begins = False
     _leaving = False
 
     def connection_made(self, transport: Any) -> None:
@@ -196,19 +196,25 @@ class DoorProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:  # counted raw: the parser shows a header only when it is complete
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
+        self._begins = False
+        super().data_received(data)
+        if self._in_head and not self._begins:  # the parser shows a header only when it is complete
+            self._raw_bytes += len(data)
+            if self._raw_bytes > HEAD_BYTES:
                 self._refuse(HeadTooLarge("the request head is at most 64 KiB"))
                 return
-        super().data_received(data)
         if self._deadline is not None or self.transport.is_closing():
             return
         # The usual request comes in one piece; only what is left hanging gets a deadline.
         if self._in_head:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self.transport.close)
         elif isinstance(self.cycle, SwiftAnswer) and self.cycle.more_body:
-            self._deadline = self.loop.call_later(BODY_SECONDS, self.transport.close)
+            self._deadline = self.loop.call_later(BODY_SECONDS, self._give_up, self.cycle)
+
+    def _give_up(self, answer: SwiftAnswer) -> None:
+        """Say that the body did not come, and close: what still comes of it is of no request."""
+        answer.keep_alive = False
+        answer.set_exception(InvalidInput.at("", TOO_SLOW))
 
     def shutdown(self) -> None:
         """Make what is being answered the last answer; whoever is between two may ask once more.
@@ -236,7 +242,15 @@ class DoorProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._head_bytes, self._in_head = 0, True
+        self._head_bytes = self._raw_bytes = 0
+        self._in_head = self._begins = True
+
+    def on_url(self, url: bytes) -> None:
+        self._head_bytes += len(url)
+        if self._head_bytes <= HEAD_BYTES:
+            super().on_url(url)
+        else:
+            self._refuse(HeadTooLarge("the request head is at most 64 KiB"))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_bytes += len(name) + len(value)
@@ -276,7 +290,7 @@ class DoorProtocol(HttpToolsProtocol):
             return
         handler = self._routes.get(self.url)
         if handler is not None:
-            headers = dict(self.headers)
+            headers = dict(self.headers)  # what is named twice is judged by the ordinary way
             if self._is_plain(headers):
                 stays = self.parser.should_keep_alive() and not self._leaving
                 route = self.url.decode()
@@ -288,6 +302,8 @@ class DoorProtocol(HttpToolsProtocol):
     def _is_plain(self, headers: dict[bytes, bytes]) -> bool:
         if self.cycle is not None and not self.cycle.response_complete:
             return False  # pipelined behind another request
+        if len(headers) != len(self.headers):
+            return False
         if self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         if self.parser.get_http_version() != "1.1" or self.parser.should_upgrade():

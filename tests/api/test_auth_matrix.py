@@ -381,7 +381,7 @@ async def test_a_batch_of_a_bound_key_records_its_own_user_only(
 async def test_a_key_is_taken_wherever_clients_put_it(
     house: tuple[Runtime, dict[str, str]], path: str
 ) -> None:
-    """Bearer in any case, `X-API-Key`, or Basic, as its password or alone; lean doors and ordinary ones."""
+    """Bearer in any case, `X-API-Key`, or Basic with it as password or alone; at every door."""
     runtime, _ = house
     token = ADMIN
     method = "GET" if path.endswith("keys") else "POST"

@@ -293,7 +293,7 @@ async def test_half_a_character_in_one_item_refuses_that_item(client: httpx.Asyn
     assert answer.status_code == 207
     summary = answer.json()
     assert summary["recorded"] == 2
-    assert [one["pointer"] for one in summary["results"]] == ["/1"]
+    assert [one["pointer"] for one in summary["results"]] == ["/1/user_id"]
 
 
 async def test_a_key_given_twice_is_pointed_at_wherever_it_is(client: httpx.AsyncClient) -> None:

@@ -387,6 +387,22 @@ async def test_a_bad_hold_is_told_where(
     assert found == pointer or (pointer.endswith("...") and found.startswith("/usage"))
 
 
+async def test_a_call_of_any_age_settles_its_hold_as_a_backfill(
+    client: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    await limit(client, "tokens", 1000)
+    hold = await ask(client, usage={"input_tokens": 10})
+    event = {"timestamp": "2026-03-01T00:00:00Z", "usage": {"input_tokens": 7}}
+    await settle(client, hold["id"], 422, **event)
+    path, body = f"/v1/holds/{hold['id']}/settle", {"event": event}
+    answer = await client.post(f"{path}?backfill=true", json=body)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["billing_period"] == "2026-03"
+    assert await standing(client) == (0, 0)
+    assert (await client.post(f"{path}?back=true", json=body)).status_code == 422
+    await assert_proven(runtime)
+
+
 @pytest.mark.parametrize(
     ("event", "pointer"),
     [
@@ -416,3 +432,10 @@ async def test_retry_after_counts_to_the_reset(
     resets_at = datetime.fromisoformat(answer.json()["binding"]["resets_at"])
     left = resets_at - clock.now()
     assert 0 <= int(answer.headers["Retry-After"]) - left.total_seconds() < 1.01
+
+
+async def test_what_is_held_of_a_lifetime_has_no_reset(client: httpx.AsyncClient) -> None:
+    await limit(client, "tokens", 1000, window="lifetime")
+    made = await ask(client, id="h", usage={"input_tokens": 400})
+    found = (await client.get("/v1/holds/h?user_id=alice")).json()
+    assert found["held"][0]["resets_at"] is made["held"][0]["resets_at"] is None

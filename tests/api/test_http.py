@@ -243,8 +243,8 @@ def test_chunked_bodies_are_read(port: int, door: str) -> None:
 @pytest.mark.parametrize("target", ["/v1/events", "/v1/limits/check", "/v1/plans/x"])
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE", "PUT", "PROPFIND", "PURGE"])
 def test_a_method_that_is_not_there_is_405(port: int, method: str, target: str) -> None:
-    if method == "PUT" and target != "/v1/events":
-        return  # plans and limits are put
+    if method in ("HEAD", "PUT") and target != "/v1/events":
+        return  # plans and limits are put and read
     with Wire(port) as wire:
         wire.send(request_bytes(method, target))
         answer = wire.answer(head=method == "HEAD")
@@ -253,6 +253,68 @@ def test_a_method_that_is_not_there_is_405(port: int, method: str, target: str) 
         assert answer.headers["x-request-id"]
         if method != "HEAD":
             problem(answer, "method-not-allowed")
+        wire.send(request_bytes("GET", "/healthz"))
+        assert wire.answer().status == 200
+
+
+@every_door
+@pytest.mark.parametrize("target", ["/healthz", "/docs", "/metrics", "/v1/plans", "/v1/nothing"])
+def test_head_is_get_without_its_body(port: int, target: str) -> None:
+    with Wire(port) as wire:
+        wire.send(request_bytes("GET", target))
+        whole = wire.answer()
+        wire.send(request_bytes("HEAD", target) + request_bytes("GET", "/healthz"))
+        head = wire.answer(head=True)
+        assert (head.status, head.body) == (whole.status, b"")
+        kind = "content-type"
+        assert head.headers[kind] == whole.headers[kind]
+        assert wire.answer().body == b'{"status":"ok"}'
+
+
+@every_door
+@pytest.mark.parametrize(
+    ("target", "methods"),
+    [
+        ("/v1/events", "POST"),
+        ("/v1/plans", "GET, HEAD, POST"),
+        ("/v1/plans/x", "GET, HEAD, PUT, PATCH, DELETE"),
+        ("/v1/users/u/subscription", "GET, HEAD, PUT"),
+        ("/healthz", "GET, HEAD"),
+    ],
+)
+def test_every_method_of_a_path_is_named(port: int, target: str, methods: str) -> None:
+    answer = ask(port, request_bytes("OPTIONS", target))
+    assert answer.headers["allow"] == methods
+    assert problem(answer, "method-not-allowed")["detail"].endswith(methods)
+
+
+@every_door
+def test_what_is_nowhere_says_so(port: int) -> None:
+    assert problem(ask(port, request_bytes("GET", "/v1/nothing")), "not-found")["detail"]
+
+
+# ---- a bug of ours ----------------------------------------------------------------------------
+
+
+@every_door
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_bug_is_told_and_the_connection_stays(
+    live: Live, port: int, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed without a word, it would break under the next request on it."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    for name in ("read", "write"):
+        monkeypatch.setattr(live.runtime.db, name, broken)
+    body = None if method == "GET" else b"{}"
+    with Wire(port) as wire:
+        for _ in range(2):
+            wire.send(request_bytes(method, "/v1/retention", body))
+            answer = wire.answer()
+            assert answer.status == 500
+            assert "a bug" not in json.dumps(problem(answer, "internal"))
         wire.send(request_bytes("GET", "/healthz"))
         assert wire.answer().status == 200
 
@@ -319,6 +381,8 @@ def test_a_head_that_is_too_large_is_431(live: Live) -> None:
     for data in (
         b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 80_000 + b"\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\n" + b"X: aaaaaaaaaaaaaaaaaaa\r\n" * 5_000 + b"\r\n",
+        b"GET /healthz?" + b"a" * 66_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /healthz?" + b"a" * 33_000 + b" HTTP/1.1\r\nX: " + b"a" * 33_000 + b"\r\n\r\n",
     ):
         with Wire(live.swift) as wire:
             wire.send(data)
@@ -328,6 +392,19 @@ def test_a_head_that_is_too_large_is_431(live: Live) -> None:
             assert wire.ended()
     fits = b"GET /healthz HTTP/1.1\r\nX: " + b"a" * 60_000 + b"\r\n\r\n"
     assert ask(live.swift, fits).status == 200
+
+
+def test_a_head_that_fits_is_read_in_whatever_pieces_it_comes(live: Live) -> None:
+    body = b"x" * 200_000
+    head = request_bytes("POST", "/v1/plans", None, {"X": "a" * 40_000, "Content-Length": "200000"})
+    for size in (1_000, 20_000, 100_000):
+        data = request_bytes("GET", "/healthz") + head + body
+        with Wire(live.swift) as wire:
+            for start in range(0, len(data), size):
+                wire.send(data[start : start + size])
+                time.sleep(0.002)
+            assert wire.answer().status == 200
+            assert wire.answer().status == 413
 
 
 @pytest.mark.parametrize(
@@ -412,6 +489,14 @@ def test_who_does_not_finish_is_let_go(live: Live, what: str) -> None:
             assert answer.status in (408, 422)
             problem(answer)
         assert time.monotonic() - began < 3
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("target", ["/v1/events", "/v1/limits/check", "/v1/events?atomic=false"])
+def test_whose_body_does_not_come_is_told_so(live: Live, target: str) -> None:
+    with Wire(live.swift, 4) as wire:
+        wire.send(event("stalled", target)[:-5])
+        assert "in time" in problem(wire.answer(), "invalid-input")["detail"]
 
 
 @pytest.mark.usefixtures("hasty")

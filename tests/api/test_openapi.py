@@ -18,8 +18,13 @@ from app.pricing.catalog import Catalog
 from app.runtime import build
 from app.settings import Settings
 from tests.conftest import START
-from tests.faults.live import Live, Wire, ask, living, problem, request_bytes
+from tests.faults.live import Answer, Live, Wire, ask, living, problem, request_bytes
 
+NEED_MORE = {
+    "put /v1/users/u/subscription": "a plan",
+    "post /v1/webhooks": "a receiver whose name is known",
+}
+"""Requests of which the example speaks of something that has to be there first."""
 METHODS = {"get", "put", "post", "delete", "patch"}
 
 
@@ -91,6 +96,17 @@ def test_every_served_route_is_in_it(live: Live, document: dict[str, Any]) -> No
     assert lean <= documented
 
 
+def examples_of(content: dict[str, Any], document: dict[str, Any]) -> list[Any]:
+    """What is shown for a body, beside it or in its schema."""
+    schema = content["schema"]
+    schema = schema.get("anyOf", [schema])[0]  # a body that may be left out
+    if "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    found = [one["value"] for one in content.get("examples", {}).values()]
+    found += [content["example"]] if "example" in content else []
+    return found or schema.get("examples") or [schema.get("example")]
+
+
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/limits/check"])
 def test_the_lean_routes_show_examples_that_work(
     live: Live, document: dict[str, Any], path: str
@@ -119,10 +135,7 @@ def test_every_body_of_the_management_api_shows_an_example_that_is_read(
         content = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if content is None or path in ("/v1/events", "/v1/limits/check"):
             continue
-        schema = content["schema"]
-        if "$ref" in schema:
-            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-        found = schema.get("examples") or content.get("examples") or [schema.get("example")]
+        found = examples_of(content, document)
         assert found, f"{method} {path}"
         assert found[0] is not None, f"{method} {path}"
         target = re.sub(r"{\w+}", "none", path)
@@ -131,6 +144,63 @@ def test_every_body_of_the_management_api_shows_an_example_that_is_read(
         assert answer.status not in (400, 415), (path, answer.body)
         if answer.status == 422:  # well-formed, but what it refers to is not here
             assert "unknown field" not in answer.body.decode()
+
+
+def test_what_a_refusal_looks_like_is_said(live: Live, document: dict[str, Any]) -> None:
+    """A batch of which every event is refused is no problem document, but a summary."""
+    batch = request_bytes("POST", "/v1/events", b'[{"user_id":7}]')
+    one = request_bytes("POST", "/v1/events", b'{"user_id":7}')
+    said = document["paths"]["/v1/events"]["post"]["responses"]["422"]["content"]
+    for data in (batch, one):
+        answer = ask(live.swift, data)
+        assert answer.status == 422
+        assert answer.headers["content-type"] in said
+    other = document["paths"]["/v1/plans"]["post"]["responses"]["422"]["content"]
+    assert list(other) == ["application/problem+json"]
+
+
+def test_examples_keep_their_nulls(document: dict[str, Any]) -> None:
+    shown = document["components"]["schemas"]["PriceIn"]["examples"][0]
+    assert shown["rates"]["output_tokens"]["tiers"][-1]["up_to"] is None
+    hold = document["paths"]["/v1/holds"]["post"]["responses"]["201"]["content"]
+    assert hold["application/json"]["example"]["closed_at"] is None
+
+
+def requests_shown(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Every example of a JSON body of our own routes."""
+    for method, path, operation in operations(document):
+        content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if content is None or "other formats" in operation["tags"]:
+            continue
+        for example in examples_of(content, document):
+            yield method, path, example
+
+
+def test_every_example_of_a_request_works_when_it_is_sent(
+    db_url: str, catalog: Catalog, document: dict[str, Any]
+) -> None:
+    """But for those that speak of things which have to be made first."""
+    with living(db_url, FrozenClock(START), catalog) as fresh:
+        refused = refused_examples(fresh, document)
+    assert refused.keys() <= NEED_MORE.keys(), refused
+
+
+def refused_examples(live: Live, document: dict[str, Any]) -> dict[str, Answer]:
+    call = {"user_id": "u", "provider": "openai", "cost_usd": "1"}
+    body = json.dumps([call | {"id": f"e{n}"} for n in range(5)])
+    assert ask(live.swift, request_bytes("POST", "/v1/events", body.encode())).status == 200
+    events = iter(range(5))
+    refused = {}
+    for method, shown, example in requests_shown(document):
+        path = shown.replace("{user_id}", "u")
+        if "{event_id}" in path:
+            path = path.replace("{event_id}", f"e{next(events)}")
+        if "{" not in path:
+            data = request_bytes(method.upper(), path, json.dumps(example).encode())
+            answer = ask(live.swift, data)
+            if answer.status >= 400:
+                refused[f"{method} {path}"] = answer
+    return refused
 
 
 # ---- nothing that is asked makes a 5xx --------------------------------------------------------

@@ -108,6 +108,9 @@ async def test_a_spelling_is_resolved(client: httpx.AsyncClient) -> None:
     assert (found["provider"], found["model"], found["sure"]) == ("openai", "gpt-4o-mini", True)
     rates = {rate["counter"]: rate for rate in found["rates"]}
     assert rates["input_tokens"]["tiers"] == [{"above_input_tokens": 0, "usd": "0.15"}]
+    nothing = await client.get("/v1/prices/resolve")
+    assert nothing.status_code == 422
+    assert nothing.json()["errors"][0]["pointer"] == "/model"
     unknown = await client.get("/v1/prices/resolve?provider=openai&model=zzz-1")
     assert unknown.status_code == 404
     naive = await client.get("/v1/prices/resolve?model=gpt-4o&at=2026-11-01T00:00:00")

@@ -274,6 +274,28 @@ async def test_an_alias_gives_a_name_its_model_until_it_is_removed(
     assert (receipt["cost_usd"], receipt["cost_status"]) == ("2", "priced")
 
 
+async def alias(client: httpx.AsyncClient, provider: str, model: str, means: str) -> httpx.Response:
+    body = {"provider": provider, "model": model, "resolves_to": means}
+    return await client.post("/v1/model-aliases", json=body)
+
+
+async def test_a_name_that_would_lead_back_to_itself_is_refused(client: httpx.AsyncClient) -> None:
+    for said in (("acme", "a", "a"), ("acme", "A", "acme/a"), ("*", "a", " A ")):
+        answer = await alias(client, *said)
+        assert answer.status_code == 422, said
+        assert answer.json()["errors"][0]["pointer"] == "/resolves_to"
+    for said in (("acme", "a", "b"), ("acme", "b", "c"), ("*", "gpt-4o", "openai/gpt-4o")):
+        assert (await alias(client, *said)).status_code == 201, said
+    for said in (("acme", "b", "a"), ("acme", "c", "a"), ("acme", "c", "acme/a"), ("*", "c", "a")):
+        answer = await alias(client, *said)
+        assert answer.status_code == 409, said
+    assert (await alias(client, "other", "b", "a")).status_code == 201
+    assert (await alias(client, "acme", "a", "d")).status_code == 201
+    assert (await alias(client, "acme", "b", "a")).status_code == 201
+    kept = (await client.get("/v1/model-aliases")).json()["items"]
+    assert len(kept) == 4
+
+
 async def test_every_price_is_listed_and_pages_hold_each_once(client: httpx.AsyncClient) -> None:
     await state(client)
     query = {"provider": "openai", "limit": "100"}

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from app.alerts.tables import Alert
-from app.core.clock import EPOCH, FrozenClock
+from app.core.clock import EPOCH, FrozenClock, rfc3339
 from app.db.changes import announce
 from app.db.engine import Tx
 from app.db.types import Base
@@ -337,3 +337,31 @@ async def test_the_routes_are_described(client: httpx.AsyncClient) -> None:
     }
     for path in ("usage", "usage/trends", "events/{event_id}"):
         assert paths[f"/v1/users/{{user_id}}/{path}"]["get"]["description"]
+
+
+async def test_periods_that_share_a_key_are_told_by_the_instant_they_start(
+    client: httpx.AsyncClient, clock: FrozenClock
+) -> None:
+    for number in range(4):
+        await post(client, {"id": f"{number}", "user_id": "alice"})
+        clock.advance(timedelta(minutes=5, microseconds=7))
+        if number < 3:
+            assert (await client.post("/v1/users/alice/usage/reset")).status_code == 200
+            clock.advance(timedelta(minutes=5))
+    periods = (await client.get("/v1/users/alice/periods")).json()["items"]
+    assert len({one["key"] for one in periods}) < len(periods) == 4
+    for period in periods:
+        for start in (period["start"], period["start"].replace("Z", "+00:00")):
+            query = {"billing_period": start}
+            found = (await client.get("/v1/users/alice/usage", params=query)).json()
+            assert found["billing_period"] == {
+                name: period[name] for name in ("key", "start", "end")
+            }
+            assert found["total_calls"] == period["total_calls"] == 1
+            then = {"as_of": rfc3339(clock.now())}
+            known = (await client.get("/v1/users/alice/usage", params=query | then)).json()
+            assert known["billing_period"] == found["billing_period"]
+    for wrong in ("2026-11-20T12:00:00Z", "2026-11-20T12:00:00", "9999-12-31T23:59:59-12:00"):
+        answer = await client.get(f"/v1/users/alice/usage?billing_period={wrong}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/billing_period"

@@ -396,3 +396,47 @@ def test_the_work_is_bounded() -> None:
     for _ in range(7):
         wide = dict.fromkeys(("response", "body", "message", "data", "delta", "result"), wide)
     assert refused(wide) == "/response"
+
+
+def gemini(name: str | None, prompt: int, **more: object) -> dict[str, object]:
+    counts = {"promptTokenCount": prompt, "candidatesTokenCount": 1, "totalTokenCount": prompt + 1}
+    named = {} if name is None else {"responseId": name}
+    return named | {"candidates": [], "usageMetadata": counts} | more
+
+
+def chat(name: str | None, prompt: int, **more: object) -> dict[str, object]:
+    named = {} if name is None else {"id": name}
+    return named | {"usage": {"prompt_tokens": prompt, "completion_tokens": 1}} | more
+
+
+@pytest.mark.parametrize("wrapped", [lambda body: body, lambda body: {"response": body}])
+@pytest.mark.parametrize("body", [gemini, chat])
+def test_answers_of_different_names_are_different_calls(body: Any, wrapped: Any) -> None:
+    """Put together as one stream's chunks, all but the last would be lost."""
+    named = [wrapped(body(name, prompt)) for name, prompt in (("a", 7), ("b", 8), ("c", 9))]
+    assert [counts(call)["input_tokens"] for call in read(named)] == [7, 8, 9]
+    chunks = [body("a", 5), body("a", 6), body(None, 7), body("b", 8), body("b", 9)]
+    assert [counts(call)["input_tokens"] for call in read(chunks)] == [7, 9]
+
+
+def test_other_services_name_their_answers_too() -> None:
+    converse = {"usage": {"inputTokens": 7, "outputTokens": 1}}
+    bodies = [converse | {"ResponseMetadata": {"RequestId": name}} for name in ("a", "b")]
+    assert len(read(bodies)) == 2
+    billed = {"meta": {"billed_units": {"input_tokens": 7, "output_tokens": 1}}}
+    assert len(read([billed | {"response_id": name} for name in ("a", "b")])) == 2
+    assert len(read([billed | {"response_id": "a"}] * 2)) == 1
+
+
+def test_a_stream_stays_one_call_whatever_its_chunks_are_called() -> None:
+    """Only who counted and then is named otherwise is another: some name every chunk anew."""
+    alone = [{"id": str(number), "choices": [{"delta": {}}]} for number in range(5)]
+    assert only([*alone, chat("5", 9)])["input_tokens"] == 9
+    assert only([chat(None, 5), chat("a", 9), chat(None, 10)])["input_tokens"] == 10
+    events = [chat(f"event_{number}", number, type="usage") for number in (5, 9)]
+    assert only(events)["input_tokens"] == 9
+    steps = [chat("step_1", 5, object="thread.run.step"), chat("run_1", 9, object="thread.run")]
+    assert only(steps)["input_tokens"] == 9
+    whole = chat("a", 9, object="chat.completion.chunk", model="m")
+    (call,) = read([whole, {"id": "b", "object": "chat.completion.chunk", "choices": []}])
+    assert (call.model, counts(call)["input_tokens"]) == ("m", 9)

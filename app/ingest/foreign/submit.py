@@ -19,7 +19,6 @@ from app.core.clock import Clock
 from app.core.errors import (
     AppError,
     BadRequest,
-    Forbidden,
     IdReused,
     InvalidInput,
     OutOfWindow,
@@ -28,7 +27,7 @@ from app.core.errors import (
 from app.core.money import from_usd, to_usd
 from app.db.changes import Feed
 from app.db.engine import Database
-from app.ingest.calls import Call, Window, calls_from
+from app.ingest.calls import Call, Window, calls_from, window_for
 from app.ingest.counted import REJECTED, count_statuses
 from app.ingest.decode import BATCH_BYTES, MAX_EVENTS, EventIn
 from app.ingest.door import LONG_BYTES
@@ -135,11 +134,8 @@ class Foreign:
         now, token, version = self._clock.now(), token_of(request.headers), self._feed.version
         key = await find_fresh(self._db, self._feed, self._keys, token, now, "ingest")
         require(key, "ingest")
-        window: Window | None = self._window
-        if request.query and request.flag("backfill"):
-            if not key.may("manage"):
-                raise Forbidden("a backfill needs a key with the scope `manage`", scope="manage")
-            window = None
+        backfill = bool(request.query) and request.flag("backfill")
+        window = window_for(key, self._window, backfill=backfill)
         body = await request.body(bound)
         if encoding := request.header(b"content-encoding").strip().lower():
             body = inflate(body, encoding, bound)

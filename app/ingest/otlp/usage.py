@@ -259,7 +259,7 @@ _PROVIDERS = {"prompt_tokens", "completion_tokens", "input_tokens", "output_toke
 
 
 def _langfuse(details: Mapping[str, Any]) -> Used:
-    """Langfuse's usage: OpenAI's names are inclusive, its own are parts as the door for them says."""
+    """Langfuse's usage: OpenAI's names are inclusive, its own are parts, as at its own door."""
     if not _PROVIDERS.isdisjoint(details):
         return _with_raw({}, details)
     whole = {name: found for name, value in details.items() if (found := count(value)) is not None}

@@ -33,6 +33,9 @@ CALLERS_OWN = "metadata"
 BATCH_KEYS = ("custom_id", "recordId")
 ENDS = ("response.done", "response.completed", "response.incomplete", "response.failed")
 WHOLES = ("chat.completion", "text_completion", "response", "list")
+CHUNK = ".chunk"
+NAMES = ("id", "responseId", "response_id", "request_id", "RequestId")
+"""Where an answer, and every chunk of it, says which answer it is."""
 CHOICES = "choices"
 """Moonshot puts the usage of a stream into its last choice."""
 TELLING = frozenset((*HOLDERS, *HOLDERS_BY_KEY, *HEADERS, *COUNTS, *WRAPPERS, CHOICES))
@@ -151,6 +154,13 @@ class _Part:
         self.usage_pointer = pointer
         self.batch = self.begun = self.ended = False
         self.id: str | None = None
+        self.answer: str | None = None
+
+    def is_of_another(self, answer: str | None) -> bool:
+        """Whether something of this answer is of another call than what was counted here."""
+        if not self.usage or answer is None or self.answer is None:
+            return False
+        return answer != self.answer
 
     def take(self, opened: Opened) -> None:
         for level in reversed(opened.levels):
@@ -172,7 +182,11 @@ class _Part:
 
 
 def _parts(chunks: list[object], pointer: str) -> Iterator[_Part]:
-    """One part for each call: a message's start begins one, a final event ends one."""
+    """One part for each call.
+
+    A message's start begins one and a final event ends one; and so does the name of another answer
+    after one that was counted.
+    """
     part, search = _Part(pointer), _Search()
     for place, chunk in enumerate(chunks):
         if chunk is None or chunk in ("", "[DONE]"):
@@ -186,10 +200,13 @@ def _parts(chunks: list[object], pointer: str) -> Iterator[_Part]:
         opened = search.open_up(block)
         kind, begins = chunk.get("type"), _begins(chunk)
         same = part.id is not None and _id(chunk) == part.id
-        if part.begun and not same and (part.ended or begins):
+        answer = _answer(chunk, opened)
+        over = part.begun and not same and (part.ended or begins)
+        if over or part.is_of_another(answer):
             yield part
             part = _Part(block.pointer)
         part.take(opened)
+        part.answer = answer or part.answer
         if begins:
             part.begun, part.id = True, _id(chunk)
         if _is_whole(chunk, opened) or (isinstance(kind, str) and kind in ENDS):
@@ -203,6 +220,23 @@ def _id(chunk: Mapping[str, object]) -> str | None:
         told = holder.get("id") if isinstance(holder, dict) else None
         if isinstance(told, str) and told:
             return told
+    return None
+
+
+def _answer(chunk: Mapping[str, object], opened: Opened) -> str | None:
+    """Which answer something is, or is a chunk of; None where its id may be that of an event, a
+    step or another part of an answer."""
+    if "type" in chunk:
+        return None
+    sent = chunk.get("ResponseMetadata")
+    for level in (*(one.values for one in opened.levels), sent if isinstance(sent, dict) else {}):
+        kind = level.get("object")
+        if isinstance(kind, str) and kind not in WHOLES and not kind.endswith(CHUNK):
+            return None
+        for name in NAMES:
+            told = level.get(name)
+            if isinstance(told, str) and told:
+                return told
     return None
 
 
