@@ -249,6 +249,8 @@ async def resolve(
     """Which price a provider and model, as spelled, are charged at; 404 where none is known."""
     if user_id is not None:
         require_user(key, user_id)
+    if provider is None and model is None:
+        raise InvalidInput.at("/model", "model: say which model, or a provider for its default one")
     whose = (user_id or key.user_id, team_id)
     found = known.catalog.resolve(provider, model, at or clock.now(), None, *whose)
     if found is None:

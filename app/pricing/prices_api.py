@@ -405,7 +405,8 @@ class AliasOut(BaseModel):
 async def create_alias(body: AliasIn, key: Manager, db: Db, clock: Now, note: Note) -> AliasOut:
     """Say which model a name means, an Azure deployment's for instance.
 
-    Said again, the newer one holds.
+    Said again, the newer one holds. A name that would stand for itself is refused, and so is one
+    that stands for another that stands for it (409).
     """
     require_user(key, None)
     places = {name: getattr(body, name) for name in ("provider", "model", "resolves_to")}

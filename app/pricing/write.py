@@ -3,12 +3,13 @@
 Every change is announced in its own transaction, so that the next batch of every process knows it.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import func, insert, select
 
 from app.core.clock import MICROSECOND
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, InvalidInput, NotFound
 from app.core.ids import short_id
 from app.db.changes import announce
 from app.db.engine import Tx
@@ -18,6 +19,8 @@ from app.pricing.rows import Alias, Override
 from app.pricing.store import append_entries, append_rates, find_entries, load_aliases
 from app.pricing.tables import ModelAlias, PriceEntry, PriceRetirement
 
+Named = tuple[str, str | None]
+"""A provider and a model's name, as an alias gives them a meaning."""
 _newest = select(func.max(PriceEntry.created_at)).where(PriceEntry.version_id.is_(None))
 
 
@@ -54,20 +57,66 @@ async def retire_override(tx: Tx, price_id: str, now: datetime, by: str) -> None
 async def add_alias(
     tx: Tx, provider: str, model: str | None, resolves_to: str, now: datetime, by: str
 ) -> tuple[Alias, datetime]:
-    """Say what a name means; what it meant before, it means no longer."""
+    """Say what a name means; what it meant before, it means no longer.
+
+    Raises:
+        InvalidInput: it would mean itself.
+        Conflict: what it means is said to mean this name.
+    """
     alias = Alias(
         short_id("alias"),
         provider if provider == "*" else provider_id(provider),
         None if model is None else model.strip().lower(),
         resolves_to.strip().lower(),
     )
-    for other in await load_aliases(tx):
-        if (other.provider, other.model) == (alias.provider, alias.model):
-            await _retire(tx, other.id, now, by)
+    said = {(one.provider, one.model): one for one in await load_aliases(tx)}
+    before = said.pop((alias.provider, alias.model), None)
+    refuse_circle(alias, said)
+    if before is not None:
+        await _retire(tx, before.id, now, by)
     row = alias._asdict() | {"created_at": now, "created_by": by}
     await tx.run(insert(ModelAlias), [row])
     await announce(tx, "prices", alias.id, now)
     return alias, now
+
+
+def refuse_circle(alias: Alias, others: Mapping[Named, Alias]) -> None:
+    """Refuse an alias that leads a name back to itself, alone or with others. Pure.
+
+    Raises:
+        InvalidInput: it means itself.
+        Conflict: others lead back.
+    """
+    name = (alias.provider, alias.model)
+    said = {place: one.resolves_to for place, one in others.items()} | {name: alias.resolves_to}
+    if name in _meant(name, said):
+        raise InvalidInput.at("/resolves_to", "resolves_to: a name cannot stand for itself")
+    for start in said:
+        if _leads_back(start, said):
+            detail = "with the other aliases, a name would stand for one that stands for it"
+            raise Conflict(detail, provider=start[0], model=start[1])
+
+
+def _leads_back(start: Named, said: Mapping[Named, str]) -> bool:
+    ahead, seen = _meant(start, said), set[Named]()
+    while ahead:
+        place = ahead.pop()
+        if place == start:
+            return True
+        if place not in seen:
+            seen.add(place)
+            ahead += _meant(place, said)
+    return False
+
+
+def _meant(name: Named, said: Mapping[Named, str]) -> list[Named]:
+    """What a name stands for: a model of its provider, or `provider/model`. Pure."""
+    provider, model = name
+    target = said.get(name) or said.get(("*", model))
+    if target is None:
+        return []
+    named, mark, rest = target.partition("/")
+    return [(provider, target), *([(provider_id(named), rest)] if mark else [])]
 
 
 async def list_aliases(tx: Tx) -> list[tuple[Alias, datetime]]:

@@ -3,6 +3,7 @@
 import random
 from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import literal, select, union_all
@@ -74,6 +75,6 @@ def test_a_statement_does_not_grow_with_the_pieces(grain: Grain) -> None:
 
 def test_pieces_that_nothing_could_have_cut_are_refused() -> None:
     starts = [EPOCH + timedelta(hours=hours) for hours in (0, 1, 4, 6, 9)]
-    pieces = [Span(*ends) for ends in zip(starts, starts[1:], strict=False)]
+    pieces = [Span(*ends) for ends in pairwise(starts)]
     with pytest.raises(ValueError, match="of one length, or months"):
         place_of("sqlite", literal(EPOCH, Moment()), pieces)

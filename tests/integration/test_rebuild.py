@@ -179,6 +179,13 @@ async def test_a_rebuild_that_runs_is_told(
     assert (await post_rebuild(client))["rebuilt"] is True
 
 
+async def test_without_a_body_everything_is_worked_out_again(client: httpx.AsyncClient) -> None:
+    whole = await post_rebuild(client)
+    answer = await client.post("/v1/audit/rebuild")
+    assert answer.status_code == 200, answer.text
+    assert answer.json() == whole
+
+
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [

@@ -176,13 +176,18 @@ async def test_a_job_that_fails_is_told_once_and_tried_again(
         healed.set()
 
     said: list[str] = []
-    sink = logger.add(lambda line: said.append(line.record["message"]), level="INFO")
+    recovered = asyncio.Event()
+
+    def hear(line: Any) -> None:
+        said.append(line.record["message"])
+        if len(said) > 1:
+            recovered.set()
+
+    sink = logger.add(hear, level="INFO")
     jobs = Jobs(db, clock, [Job("job", 3600, _always, work)])
     jobs.start()
     await asyncio.wait_for(healed.wait(), 10)
-    async with asyncio.timeout(10):
-        while len(said) < 2:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(recovered.wait(), 10)
     await jobs.close()
     logger.remove(sink)
     assert said == ["job.failed", "job.recovered"]
