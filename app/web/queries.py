@@ -28,7 +28,8 @@ def parameters(query: str, known: Collection[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        if name not in known and f"{name.partition('.')[0]}{FREE}" not in known:
+        before, _, free = name.partition(".")
+        if name not in known and not (free and f"{before}{FREE}" in known):
             raise _refusal(name, "unknown query parameter")
         if name in found:
             raise _refusal(name, "given twice")
